@@ -1,0 +1,41 @@
+# What one does with TraceProbe. `make` alone lists it.
+DOTNET ?= dotnet
+CONFIGURATION ?= Release
+PREFIX ?= /usr/local
+OUT := artifacts/traceprobe
+TESTS := Core Capture Cluster Agent Cli Lab Scenarios
+export DOTNET_CLI_TELEMETRY_OPTOUT = 1
+export DOTNET_NOLOGO = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test verify bench install clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install what is missing from Debian (says what; needs root only then)
+	@deploy/install-dependencies.sh
+
+build: deps ## Build everything, and put the program into artifacts/traceprobe
+	@$(DOTNET) build TraceProbe.sln -c $(CONFIGURATION) -v q
+	@deploy/publish.sh $(OUT)
+
+demo: build ## Raise a lab, follow a healthy request and the failures of the README through it (root)
+	@tests/demo.sh $(OUT)/traceprobe
+
+test: build ## Run the whole test suite (root, for the parts that need a kernel)
+	@TRACEPROBE_EXECUTABLE=$(abspath $(OUT))/traceprobe tests/run.sh $(TESTS)
+
+verify: test ## What CI runs
+
+bench: build ## Measure the readers of packets and names (minutes)
+	$(DOTNET) run -c Release --project tests/TraceProbe.Benchmarks -- --filter '*' --job short --inProcess
+
+install: build ## Install the program under PREFIX (/usr/local)
+	install -d $(PREFIX)/lib/traceprobe $(PREFIX)/bin
+	cp -r $(OUT)/. $(PREFIX)/lib/traceprobe/
+	ln -sf ../lib/traceprobe/traceprobe $(PREFIX)/bin/traceprobe
+
+clean: ## Remove what was built
+	rm -rf artifacts bpf/*.o
+	find src tests -depth -type d \( -name bin -o -name obj -o -name TestResults \) -exec rm -rf {} +

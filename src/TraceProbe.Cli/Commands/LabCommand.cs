@@ -1,0 +1,233 @@
+using System.CommandLine;
+using System.CommandLine.Completions;
+using System.Globalization;
+using TraceProbe.Cli.Output;
+using TraceProbe.Core.Net;
+using TraceProbe.Lab;
+
+namespace TraceProbe.Cli.Commands;
+
+/// <summary><c>traceprobe lab …</c>: a small cluster of this machine's own network namespaces, to learn, demonstrate and test with.</summary>
+internal static class LabCommand
+{
+    /// <summary>The name of a lab that is not given another.</summary>
+    public const string DefaultName = "demo";
+
+    private static readonly (string Word, ProxyMode Mode)[] Modes =
+    [
+        ("iptables", ProxyMode.IptablesNft),
+        ("iptables-legacy", ProxyMode.IptablesLegacy),
+        ("userspace", ProxyMode.Userspace),
+    ];
+
+    /// <summary>The command with its verbs.</summary>
+    public static Command Create() => new Verb("lab", "Build a small cluster of this machine's own network namespaces, break it, and mend it. Needs root; nothing in it leaves the machine.")
+    {
+        Subcommands = { Up(), Down(), Break(), Mend(), Exec(), List(), Status() },
+        Examples =
+        [
+            ("sudo traceprobe lab up", "two nodes, pods, a DNS server, kube-proxy's rules"),
+            ("sudo traceprobe trace http://my-nginx:8080 --from pod/ubuntu", "follow a healthy request in it"),
+            ("sudo traceprobe lab break wrong-target-port", "break it, then trace again"),
+            ("sudo traceprobe lab down", "remove all of it"),
+        ],
+    };
+
+    /// <summary>The lab that is meant: by option, by $TRACEPROBE_LAB, or the only one there is; null when there is none.</summary>
+    /// <exception cref="OperatorException">There are several, and none was named.</exception>
+    public static string? NameOf(string? option) => option ?? (Environment.GetEnvironmentVariable("TRACEPROBE_LAB") is { Length: > 0 } name ? name : Lab.Lab.Names switch
+    {
+        [] => null,
+        [var only] => only,
+        var several => throw new OperatorException($"There are {several.Length} labs: {string.Join(", ", several)}. Say which with --lab NAME, or set TRACEPROBE_LAB."),
+    });
+
+    /// <summary>The option that names a lab.</summary>
+    public static Option<string?> NameOption(string name, string description)
+    {
+        var option = new Option<string?>(name) { Description = description, HelpName = "NAME" };
+        option.CompletionSources.Add(_ => Lab.Lab.Names.Select(n => new CompletionItem(n)));
+        return option;
+    }
+
+    private static Option<string?> Which() => NameOption("--name", "The lab; the only one, or $TRACEPROBE_LAB, without it.");
+
+    private static Lab.Lab Existing(string? option) => Lab.Lab.Open(NameOf(option) ?? DefaultName);
+
+    private static Verb Up()
+    {
+        var name = NameOption("--name", $"What to call it: 1 to 20 of a-z, 0-9 and dashes ({DefaultName} without it). Labs of different names live side by side.");
+        var proxy = new Option<string>("--proxy") { Description = "How kube-proxy translates: iptables (nf_tables backend), iptables-legacy or userspace.", DefaultValueFactory = _ => "iptables", HelpName = "MODE" };
+        proxy.AcceptOnlyFromAmong([.. Modes.Select(m => m.Word)]);
+        var command = new Verb("up", "Build a lab.") { Examples = [("sudo traceprobe lab up --name old --proxy userspace", "a second one, as clusters were in 2015")] };
+        command.Options.Add(name);
+        command.Options.Add(proxy);
+        command.SetAction(async parsed =>
+        {
+            using var interruption = new Interruption();
+            var options = new LabOptions { Name = parsed.GetValue(name) ?? Environment.GetEnvironmentVariable("TRACEPROBE_LAB") ?? DefaultName, Proxy = Modes.First(m => m.Word == parsed.GetValue(proxy)).Mode };
+            var lab = await Lab.Lab.UpAsync(options, new Progress(), interruption.Token).ConfigureAwait(false);
+            Console.Out.Write(Describe(lab, CommandLine.Style(parsed)));
+            return ExitCode.Healthy;
+        });
+        return command;
+    }
+
+    private static Verb Down()
+    {
+        var name = Which();
+        var command = new Verb("down", "Remove a lab, whole or half-made, with everything in it.");
+        command.Options.Add(name);
+        command.SetAction(parsed =>
+        {
+            var which = NameOf(parsed.GetValue(name)) ?? DefaultName;
+            Console.Out.WriteLine(Lab.Lab.Down(which, new Progress()) ? $"Lab {which} is removed." : $"There is no lab {which}.");
+            return ExitCode.Healthy;
+        });
+        return command;
+    }
+
+    private static Verb Break()
+    {
+        var name = Which();
+        var fault = new Argument<string>("FAULT") { Description = "One of: " + string.Join(", ", Fault.All.Select(f => f.Name)) + ".", HelpName = "FAULT" };
+        fault.AcceptOnlyFromAmong([.. Fault.All.Select(f => f.Name)]);
+        var command = new Verb("break", "Break a lab in one way, until it is mended.") { Examples = [.. Fault.All.Select(f => ($"sudo traceprobe lab break {f.Name}", f.Description))] };
+        command.Arguments.Add(fault);
+        command.Options.Add(name);
+        command.SetAction(parsed =>
+        {
+            var broken = Fault.Find(parsed.GetRequiredValue(fault));
+            Existing(parsed.GetValue(name)).Break(broken.Name);
+            var page = new Page(CommandLine.Style(parsed));
+            page.Paragraph($"{broken.Name}: {broken.Description}", 0);
+            page.Paragraph(broken.Symptom, 2, Ink.Dim);
+            Console.Out.Write(page);
+            return ExitCode.Healthy;
+        });
+        return command;
+    }
+
+    private static Verb Mend()
+    {
+        var name = Which();
+        var fault = new Argument<string?>("FAULT") { Description = "The fault to mend; all of them without it.", Arity = ArgumentArity.ZeroOrOne, HelpName = "FAULT" };
+        fault.AcceptOnlyFromAmong([.. Fault.All.Select(f => f.Name)]);
+        var command = new Verb("mend", "Mend a lab.");
+        command.Arguments.Add(fault);
+        command.Options.Add(name);
+        command.SetAction(parsed =>
+        {
+            var mended = Existing(parsed.GetValue(name)).Mend(parsed.GetValue(fault));
+            Console.Out.WriteLine(mended.IsEmpty ? "Nothing was broken." : $"Mended: {string.Join(", ", mended.Select(f => f.Name))}.");
+            return ExitCode.Healthy;
+        });
+        return command;
+    }
+
+    private static Verb Exec()
+    {
+        var name = Which();
+        var on = new Option<string?>("--on") { Description = "Where to run a command that is not kubectl's: a node or a pod.", HelpName = "PLACE" };
+        var what = new Argument<string>("COMMAND") { Description = "The command, quoted as one word, as a verdict prints it.", HelpName = "COMMAND" };
+        var command = new Verb("exec", "Carry out the command that a verdict prints to mend something: on the lab's objects (kubectl) or in one of its places.")
+        {
+            Examples =
+            [
+                ("""sudo traceprobe lab exec 'kubectl set selector service my-nginx -n default "run=my-nginxx"'""", "what kubectl would do to a cluster's objects"),
+                ("""sudo traceprobe lab exec --on node-1 "sed -i '1i nameserver 10.96.0.10' /etc/resolv.conf" """.Trim(), "a shell command on a node"),
+            ],
+        };
+        command.Arguments.Add(what);
+        command.Options.Add(on);
+        command.Options.Add(name);
+        command.SetAction(parsed =>
+        {
+            Console.Out.Write(Existing(parsed.GetValue(name)).Execute(parsed.GetRequiredValue(what), parsed.GetValue(on)));
+            return ExitCode.Healthy;
+        });
+        return command;
+    }
+
+    private static Verb List()
+    {
+        var command = new Verb("list", "List the labs on this machine.");
+        command.SetAction(parsed =>
+        {
+            var page = new Page(CommandLine.Style(parsed));
+            foreach (var name in Lab.Lab.Names)
+            {
+                var state = Lab.Lab.IsUp(name) && Lab.Lab.Open(name) is var lab
+                    ? $"{Word(lab.Proxy)}, since {lab.CreatedAt.LocalDateTime.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture)}{Broken(lab)}"
+                    : $"half-made; remove it with: traceprobe lab down --name {name}";
+                page.Row(0, new Cell(name, 20), new Cell(state));
+            }
+
+            Console.Out.Write(page);
+            if (Lab.Lab.Names.IsEmpty)
+            {
+                Console.Error.WriteLine("There is no lab. Make one with: sudo traceprobe lab up");
+            }
+
+            return ExitCode.Healthy;
+        });
+        return command;
+    }
+
+    private static Verb Status()
+    {
+        var name = Which();
+        var command = new Verb("status", "Show what is in a lab and how it is broken.");
+        command.Options.Add(name);
+        command.SetAction(parsed =>
+        {
+            Console.Out.Write(Describe(Existing(parsed.GetValue(name)), CommandLine.Style(parsed)));
+            return ExitCode.Healthy;
+        });
+        return command;
+    }
+
+    private static string Describe(Lab.Lab lab, TextStyle style)
+    {
+        var page = new Page(style);
+        page.Paragraph($"Lab {lab.Name}: kube-proxy in {Word(lab.Proxy)} mode{Broken(lab)}", 0, Ink.Bold);
+        page.Blank();
+        var width = lab.Places.Max(p => p.Name.Length);
+        var second = Math.Clamp(lab.Cluster.Services.Select(s => Ports(s).Length).DefaultIfEmpty().Max(), 14, 24);
+        foreach (var place in lab.Places.OrderBy(p => p.Kind).ThenBy(p => p.Name, StringComparer.Ordinal))
+        {
+            var on = place.Kind == PlaceKind.Pod ? $"on {place.Node}" : "";
+            page.Row(2, new Cell(place.Name, width), new Cell(on, second, Ink.Dim), new Cell(place.Addresses.IsEmpty ? "" : place.Addresses[0].ToString(), 0, Ink.Dim));
+        }
+
+        page.Blank();
+        foreach (var service in lab.Cluster.Services)
+        {
+            var ports = Ports(service);
+            page.Row(2, new Cell(service.Ref.ToString(), width), new Cell(ports, second, Ink.Dim), new Cell(service.Spec.ClusterIP ?? "", 0, Ink.Dim));
+        }
+
+        return page.ToString();
+    }
+
+    private static string Ports(Core.Cluster.Service service)
+        => string.Join(' ', service.Spec.Ports.Select(p => string.Create(CultureInfo.InvariantCulture, $"{p.Port}/{p.Protocol}")));
+
+    private static string Word(ProxyMode mode) => Modes.First(m => m.Mode == mode).Word;
+
+    private static string Broken(Lab.Lab lab) => lab.ActiveFaults is { IsEmpty: false } faults ? $", broken: {string.Join(", ", faults.Select(f => f.Name))}" : "";
+
+    // Told only when it takes long enough for somebody to wonder.
+    private sealed class Progress : IProgress<string>
+    {
+        private readonly long _start = Environment.TickCount64;
+
+        public void Report(string value)
+        {
+            if (Environment.TickCount64 - _start > 1000)
+            {
+                Console.Error.WriteLine($"… {value}");
+            }
+        }
+    }
+}

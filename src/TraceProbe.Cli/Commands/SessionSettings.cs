@@ -1,0 +1,271 @@
+using System.CommandLine;
+using System.CommandLine.Completions;
+using System.CommandLine.Parsing;
+using System.Globalization;
+using TraceProbe.Agent.Baselines;
+using TraceProbe.Agent.Sessions;
+using TraceProbe.Cli.Output;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Recordings;
+using TraceProbe.Core.Requests;
+
+namespace TraceProbe.Cli.Commands;
+
+/// <summary>The options that trace, run, observe and baseline record share, and what comes of them.</summary>
+internal sealed class SessionSettings
+{
+    private const string Places = "pod/NAME, pod/NAMESPACE/NAME, node/NAME, node (this machine), netns:NAME or netns:/PATH.";
+
+    private readonly Option<string?> _from = new("--from", "-f")
+    {
+        Description = $"Where the request is made from: {Places}",
+        HelpName = "PLACE",
+    };
+
+    private readonly Option<string> _namespace = new("--namespace", "-n")
+    {
+        Description = "The Kubernetes namespace of pod/NAME and svc/NAME ('default' without it).", HelpName = "NS",
+    };
+
+    private readonly Option<string?> _lab = LabCommand.NameOption("--lab", "The lab that the request is made in; the only one, or $TRACEPROBE_LAB, without it.");
+
+    private readonly Option<string[]> _cluster = new("--cluster")
+    {
+        Description = "Files with the cluster's objects, as 'kubectl get services,endpointslices,pods,nodes -A -o json' prints them (JSON or YAML, gzipped or not). Outside of a lab.",
+        HelpName = "FILE",
+        AllowMultipleArgumentsPerToken = true,
+    };
+
+    private readonly Option<string> _source = new("--source")
+    {
+        Description = "Where events come from: ebpf, libpcap, or auto for the better one that is permitted here.", HelpName = "SOURCE", DefaultValueFactory = _ => "auto",
+    };
+
+    private readonly Option<string> _resolver = new("--resolver")
+    {
+        Description = "Whose resolver the client's programs have: glibc, or musl (Alpine).", HelpName = "LIBC", DefaultValueFactory = _ => "glibc",
+    };
+
+    private readonly Option<TimeSpan?> _timeout = new("--timeout")
+    {
+        Description = "How long the request may take, such as 500ms, 10s or 1m (10s without it).",
+        HelpName = "TIME",
+        CustomParser = ParseTime,
+    };
+
+    private readonly Option<string?> _baseline = new("--baseline")
+    {
+        Description = "The healthy baseline to compare with; without it the newest one of the same client and Service.", HelpName = "NAME",
+    };
+
+    private readonly Option<string?> _save = new("--save")
+    {
+        Description = $"Save a recording: one file when the name ends with {RecordingArchive.Extension}, else a folder. 'traceprobe replay' reads it anywhere.", HelpName = "FILE",
+    };
+
+    private readonly Option<string?> _pcap = new("--pcap") { Description = "Save the packets as pcapng, for Wireshark and tshark.", HelpName = "FILE" };
+
+    private readonly Option<OutputFormat> _output = OutputOption.Create();
+
+    /// <summary>The options, for a command that follows something.</summary>
+    public SessionSettings()
+    {
+        _source.AcceptOnlyFromAmong("auto", "ebpf", "libpcap");
+        _resolver.AcceptOnlyFromAmong("glibc", "musl");
+        _from.CompletionSources.Add(context => SceneOf(context.ParseResult, LabOf(context.ParseResult)).Places
+            .SelectMany(p => Spellings(p.Name, NamespaceOf(context.ParseResult))).Select(n => new CompletionItem(n)));
+        _baseline.CompletionSources.Add(_ => BaselineStore.Default.Names().Select(n => new CompletionItem(n)));
+    }
+
+    /// <summary>Gives the options to a command.</summary>
+    /// <param name="command">The command.</param>
+    /// <param name="resolves">Whether TraceProbe itself resolves names for it.</param>
+    /// <param name="reports">Whether its result is a report.</param>
+    /// <param name="timed">Whether it ends by itself when nothing happens.</param>
+    /// <param name="waits">Whether it waits for somebody else's request.</param>
+    public void AddTo(Command command, bool resolves, bool reports, bool timed = true, bool waits = false)
+    {
+        if (waits)
+        {
+            _from.Description = $"Whose connections: {Places}";
+            _timeout.Description = "How long to wait for the connection, and then for its end, such as 500ms, 10s or 1m (10s without it).";
+        }
+
+        command.Options.Add(_from);
+        command.Options.Add(_namespace);
+        command.Options.Add(_lab);
+        command.Options.Add(_cluster);
+        command.Options.Add(_source);
+        if (timed)
+        {
+            command.Options.Add(_timeout);
+        }
+
+        if (resolves)
+        {
+            command.Options.Add(_resolver);
+        }
+
+        if (reports)
+        {
+            command.Options.Add(_baseline);
+            command.Options.Add(_output);
+        }
+
+        command.Options.Add(_save);
+        command.Options.Add(_pcap);
+    }
+
+    // A pod of the namespace that is meant is mostly called by its bare name.
+    private static string[] Spellings(string place, string ns) => place.StartsWith($"pod/{ns}/", StringComparison.Ordinal) ? [$"pod/{place[(5 + ns.Length)..]}", place] : [place];
+
+    /// <summary>The namespace that names without one are in.</summary>
+    public string NamespaceOf(ParseResult parsed) => parsed.GetValue(_namespace) ?? "default";
+
+    /// <summary>How to follow the request.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="progress">Told what is being done.</param>
+    /// <param name="targeted">Whether the observation programs have to know the destination when they are loaded.</param>
+    public SessionOptions Options(ParseResult parsed, Action<string> progress, bool targeted = false)
+    {
+        var source = parsed.GetValue(_source);
+        var lab = LabOf(parsed);
+        var opening = targeted || source == "libpcap" ? null : TraceSession.OpenEarly(isClosed: lab is not null);
+        var scene = SceneOf(parsed, lab);
+        if (parsed.GetValue(_save) is { } save)
+        {
+            RecordingArchive.CheckWritable(save);
+        }
+
+        if (parsed.GetValue(_pcap) is { } pcap && (pcap.Length == 0 || Directory.Exists(pcap) || !Directory.Exists(Path.GetDirectoryName(Path.GetFullPath(pcap)))))
+        {
+            throw new OperatorException($"The packets cannot be saved as '{pcap}': that is {(Directory.Exists(pcap) ? "a folder" : "in no folder that there is")}. Choose another name.");
+        }
+
+        if (parsed.GetResult(_baseline) is not null && parsed.GetValue(_baseline) is { } baseline)
+        {
+            _ = BaselineStore.Default.Get(baseline);
+        }
+
+        return new SessionOptions
+        {
+            Scene = scene,
+            Client = scene.FindPlace(parsed.GetValue(_from), NamespaceOf(parsed)),
+            Opening = opening,
+            Rehearsal = recording => ReportOutput.Of(recording, Diagnose.Run(WithBaseline(parsed, recording)), parsed.GetValue(_output), new TextStyle(TextStyle.DefaultWidth)),
+            Source = source switch { "ebpf" => EventSource.Ebpf, "libpcap" => EventSource.Libpcap, _ => null },
+            Resolver = parsed.GetResult(_resolver) is not null && parsed.GetValue(_resolver) == "musl" ? ResolverFlavor.Musl : ResolverFlavor.Glibc,
+            Timeout = parsed.GetValue(_timeout) ?? TimeSpan.FromSeconds(10),
+            Progress = progress,
+        };
+    }
+
+    /// <summary>The target that a text names, with the cluster's own domain for <c>svc/NAME</c>.</summary>
+    public RequestTarget Target(ParseResult parsed, string text, Core.Cluster.ClusterSnapshot? cluster)
+        => RequestTarget.TryParse(text, NamespaceOf(parsed), cluster?.ClusterDomain ?? "cluster.local", out var target, out var error)
+            ? target!
+            : throw new OperatorException(error!, ExitCode.Usage);
+
+    /// <summary>Diagnoses a recording, saves what is to be saved, and writes the report.</summary>
+    /// <returns>The exit code.</returns>
+    public int Report(ParseResult parsed, Recording recording)
+    {
+        recording = WithBaseline(parsed, recording, e => CommandLine.Tell($"traceprobe: {e.Message}"));
+        var report = Diagnose.Run(recording);
+        try
+        {
+            ReportOutput.Write(recording, report, parsed.GetValue(_output), CommandLine.Style(parsed));
+        }
+        finally
+        {
+            // Also when nobody could be told: then all the more.
+            Save(parsed, recording, report);
+        }
+
+        return ReportOutput.ExitCodeOf(report);
+    }
+
+    /// <summary>Saves the recording and its packets, where that was asked for.</summary>
+    public void Save(ParseResult parsed, Recording recording, Report report)
+    {
+        if (parsed.GetValue(_save) is { } save)
+        {
+            RecordingArchive.Write(save, recording, report);
+            CommandLine.Tell($"traceprobe: saved as {save}; 'traceprobe replay {save}' tells the same verdict again.");
+        }
+
+        if (parsed.GetValue(_pcap) is { } pcap)
+        {
+            SavePackets(pcap, recording);
+        }
+    }
+
+    private static void SavePackets(string path, Recording recording)
+    {
+        var isNew = !Path.Exists(path);
+        try
+        {
+            using var file = File.Create(path);
+            ReportOutput.WritePackets(file, recording);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            if (isNew)
+            {
+                File.Delete(path);
+            }
+
+            throw new OperatorException($"The packets could not be saved as {path}: {e.Message}", e);
+        }
+    }
+
+    private Recording WithBaseline(ParseResult parsed, Recording recording, Action<BaselineException>? unreadable = null)
+    {
+        var store = BaselineStore.Default;
+        if (parsed.GetValue(_baseline) is { } name)
+        {
+            return recording with { Baseline = store.Get(name) };
+        }
+
+        if (!Directory.Exists(store.Folder))
+        {
+            return recording;
+        }
+
+        return Diagnose.ServiceKey(recording) is not { } service ? recording : recording with { Baseline = store.Pick(recording.Manifest.Cluster, recording.Manifest.Client, service, unreadable) };
+    }
+
+    // Objects from a file are of another cluster than a lab's, unless the lab is named too.
+    private string? LabOf(ParseResult parsed) => parsed.GetValue(_lab) is null && parsed.GetValue(_cluster) is { Length: > 0 } ? null : LabCommand.NameOf(parsed.GetValue(_lab));
+
+    private Scene SceneOf(ParseResult parsed, string? labName)
+    {
+        var files = parsed.GetValue(_cluster) ?? [];
+        if (labName is null)
+        {
+            return Scene.OfThisMachine([.. files]);
+        }
+
+        var lab = Lab.Lab.Open(labName);
+        return Scene.Of(lab.Name, lab.PlacesPath, files.Length > 0 ? [.. files] : [lab.SnapshotPath]);
+    }
+
+    private static TimeSpan? ParseTime(ArgumentResult result)
+    {
+        var text = result.Tokens.Count > 0 ? result.Tokens[0].Value : "";
+        var (number, unit) = text switch
+        {
+            [.. var n, 'm', 's'] => (n, 0.001),
+            [.. var n, 's'] => (n, 1),
+            [.. var n, 'm'] => (n, 60),
+            _ => (text, 1.0),
+        };
+        if (double.TryParse(number, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var value) && value * unit is > 0 and <= 3600)
+        {
+            return TimeSpan.FromSeconds(value * unit);
+        }
+
+        result.AddError($"'{text}' is no time; give one such as 500ms, 10s or 1m, at most an hour.");
+        return default;
+    }
+}

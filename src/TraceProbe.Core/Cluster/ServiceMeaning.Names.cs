@@ -1,0 +1,136 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Requests;
+
+namespace TraceProbe.Core.Cluster;
+
+public static partial class ServiceMeaning
+{
+    /// <summary>
+    /// The Services that a name which was not found may have meant: the same name in other namespaces, then similar names in the
+    /// same namespace, then similar names elsewhere; nearest first.
+    /// </summary>
+    /// <param name="snapshot">The cluster.</param>
+    /// <param name="ns">The namespace asked for.</param>
+    /// <param name="name">The name asked for.</param>
+    /// <param name="atMost">How many to return.</param>
+    public static ImmutableArray<NearbyService> NearestServices(ClusterSnapshot snapshot, string ns, string name, int atMost = 3)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        ArgumentNullException.ThrowIfNull(ns);
+        ArgumentNullException.ThrowIfNull(name);
+        var near = new List<(int Rank, int Distance, NearbyService Service)>();
+        foreach (var service in snapshot.Services)
+        {
+            var same = service.Metadata.Name == name;
+            var here = (service.Metadata.Namespace ?? "default") == ns;
+            if (same ? here : !EditDistance.IsNear(service.Metadata.Name, name))
+            {
+                continue;
+            }
+
+            var distance = EditDistance.Between(service.Metadata.Name, name);
+            near.Add((same ? 0 : here ? 1 : 2, distance, new NearbyService(service.Ref, distance, !here)));
+        }
+
+        return [.. near.OrderBy(n => n.Rank).ThenBy(n => n.Distance).ThenBy(n => n.Service.Service.ToString(), StringComparer.Ordinal).Take(atMost).Select(n => n.Service)];
+    }
+
+    /// <summary>
+    /// What a name means to the cluster's DNS: <c>NAME.NAMESPACE.svc.DOMAIN</c>, or a pod's name before it for a headless Service;
+    /// null for names that do not end in <c>svc.DOMAIN</c>.
+    /// </summary>
+    /// <param name="snapshot">The cluster, for its domain.</param>
+    /// <param name="name">The full name, with or without a trailing dot, in any case.</param>
+    public static ServiceName? ParseName(ClusterSnapshot snapshot, string name)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        ArgumentNullException.ThrowIfNull(name);
+        var text = name.TrimEnd('.').ToLowerInvariant();
+        var suffix = $".svc.{snapshot.ClusterDomain.ToLowerInvariant()}";
+        if (!text.EndsWith(suffix, StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        var labels = text[..^suffix.Length].Split('.');
+        return labels.Length < 2 || labels.Any(l => l.Length == 0) ? null
+            : new ServiceName(labels[^1], labels[^2], labels.Length > 2 ? string.Join('.', labels[..^2]) : null);
+    }
+
+    /// <summary>
+    /// The resolv.conf that the kubelet gives a pod (pkg/kubelet/network/dns/dns.go): for ClusterFirst the cluster's DNS, the
+    /// namespace's search list and ndots 5; for Default the node's own; and what dnsConfig adds.
+    /// </summary>
+    /// <param name="snapshot">The cluster.</param>
+    /// <param name="pod">The pod.</param>
+    /// <param name="node">The node's own resolv.conf, whose search domains come last; null when not known.</param>
+    /// <returns>What it should be; null when it is the node's own and that is not known, or when there is no cluster DNS Service.</returns>
+    public static ResolverConfiguration? ExpectedResolver(ClusterSnapshot snapshot, Pod pod, ResolverConfiguration? node = null)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        ArgumentNullException.ThrowIfNull(pod);
+        var policy = pod.Spec.DnsPolicy;
+        if (policy == "ClusterFirst" && pod.Spec.HostNetwork)
+        {
+            policy = "Default"; // a trap of its own: host-network pods need ClusterFirstWithHostNet
+        }
+
+        ResolverConfiguration result;
+        switch (policy)
+        {
+            case "None":
+                result = new ResolverConfiguration();
+                break;
+            case "Default":
+                if (node is null)
+                {
+                    return null;
+                }
+
+                result = node;
+                break;
+            default:
+                if (snapshot.ClusterDns is not { } dns || ClusterAddresses(dns) is not { IsEmpty: false } addresses)
+                {
+                    return null;
+                }
+
+                var domain = snapshot.ClusterDomain;
+                result = new ResolverConfiguration
+                {
+                    // A dual-stack DNS Service has two addresses, but the kubelet is configured with the first, mostly.
+                    Nameservers = [addresses[0]],
+                    Search = [.. new[] { $"{pod.Metadata.Namespace ?? "default"}.svc.{domain}", $"svc.{domain}", domain }.Concat(node?.Search ?? []).Distinct()],
+                    Ndots = 5,
+                };
+                break;
+        }
+
+        if (pod.Spec.DnsConfig is { } config)
+        {
+            var ndots = config.Options.LastOrDefault(o => o.Name == "ndots")?.Value;
+            result = result with
+            {
+                Nameservers = [.. result.Nameservers.Concat(config.Nameservers.Select(n => IpAddress.TryParse(n, null, out var a) ? a : default)).Distinct()],
+                Search = [.. result.Search.Concat(config.Searches).Distinct()],
+                Ndots = int.TryParse(ndots, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : result.Ndots,
+            };
+        }
+
+        return result with { Path = null };
+    }
+}
+
+/// <summary>A Service that a name may have meant.</summary>
+/// <param name="Service">The Service.</param>
+/// <param name="Distance">The edits between the names; 0 for the same name in another namespace.</param>
+/// <param name="InOtherNamespace">Whether it is in another namespace than the one asked for.</param>
+public sealed record NearbyService(ObjectRef Service, int Distance, bool InOtherNamespace);
+
+/// <summary>A name under <c>svc.DOMAIN</c>, taken apart.</summary>
+/// <param name="Namespace">The namespace.</param>
+/// <param name="Name">The Service's name.</param>
+/// <param name="Before">What stands before it: a pod's host name, or <c>_port._protocol</c>; null when nothing does.</param>
+public sealed record ServiceName(string Namespace, string Name, string? Before);

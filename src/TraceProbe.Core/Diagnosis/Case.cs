@@ -1,0 +1,286 @@
+using System.Collections.Immutable;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Journeys;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
+using TraceProbe.Core.Recordings;
+using TraceProbe.Core.Requests;
+using TraceProbe.Core.Rules;
+
+namespace TraceProbe.Core.Diagnosis;
+
+/// <summary>A recording with what every part of the diagnosis asks of it, worked out once.</summary>
+internal sealed class Case
+{
+    private readonly Dictionary<uint, Place> _byNetNs = [];
+    private readonly Dictionary<(string Node, bool IsIPv6), ProxyRules> _rules = [];
+
+    public Case(Recording recording)
+    {
+        Recording = recording;
+        Cluster = recording.Cluster ?? ClusterSnapshot.Empty;
+        foreach (var place in recording.Manifest.Places)
+        {
+            _byNetNs[place.NetNs] = place;
+        }
+
+        Journey = JourneyBuilder.Build(recording.Events);
+        ClientPlace = recording.Manifest.Places.FirstOrDefault(p => p.Name == recording.Manifest.Client);
+        ClientNamespace = ClientPlace?.PodNamespace ?? "default";
+        Lookups = Journey.Lookups;
+        Main = ChooseConnection();
+        Target = recording.Manifest.Target ?? TargetOf(Main);
+        Meant = Target is null ? null : ServiceMeant.By(Target.Host, ClientNamespace, Cluster) ?? MeantByLookups();
+        Meant ??= Main is null ? null : ServiceMeant.ByAddress(Main.Asked.Destination.Address, Cluster);
+        Port = Meant?.Service is { } service && Target is not null ? ServiceMeaning.FindPort(service, Target.Port, Target.Protocol) : null;
+        if (WithOnwardByAddress(Main) is { } proxied && !ReferenceEquals(proxied, Main))
+        {
+            Journey = Journey with { Connections = Journey.Connections.Replace(Main!, proxied, ReferenceEqualityComparer.Instance) };
+            Main = proxied;
+        }
+    }
+
+    public Recording Recording { get; }
+
+    public ClusterSnapshot Cluster { get; }
+
+    public Journey Journey { get; }
+
+    public Place? ClientPlace { get; }
+
+    /// <summary>The API namespace in which the client's short names are looked up.</summary>
+    public string ClientNamespace { get; }
+
+    public ImmutableArray<DnsExchange> Lookups { get; }
+
+    /// <summary>The connection that the verdict is about; null when the client never came so far.</summary>
+    public Connection? Main { get; }
+
+    public RequestTarget? Target { get; }
+
+    /// <summary>The Service that was meant; null when the request is for something outside.</summary>
+    public ServiceMeant? Meant { get; }
+
+    /// <summary>The Service's port that was asked for; null when it has no such port.</summary>
+    public ServicePort? Port { get; }
+
+    public ClientReport? Client => Recording.Client;
+
+    /// <summary>How the client is called in a sentence: <c>pod default/ubuntu</c>, <c>node-1</c>.</summary>
+    public string ClientWords => ClientPlace is null ? Recording.Manifest.Client : Words(ClientPlace);
+
+    /// <summary>The node that the client is on, or is.</summary>
+    public string? ClientNode => ClientPlace?.Node;
+
+    /// <summary>The programmed account of the client's node; null when it could not be read.</summary>
+    public NodeAccount? ClientNodeAccount => NodeCalled(ClientNode) ?? (Recording.Nodes.Length == 1 && ClientNode is null ? Recording.Nodes[0] : null);
+
+    public Place? PlaceOf(uint netns) => _byNetNs.GetValueOrDefault(netns);
+
+    public string PlaceName(uint netns) => PlaceOf(netns)?.Name ?? (netns == 0 ? "unknown" : $"netns:{netns}");
+
+    public static string Words(Place place) => place.Kind switch
+    {
+        PlaceKind.Pod => $"pod {place.PodNamespace}/{place.PodName}",
+        PlaceKind.Node => place.Node ?? place.Name,
+        _ => place.Name,
+    };
+
+    public string WordsOf(uint netns) => PlaceOf(netns) is { } place ? Words(place) : PlaceName(netns);
+
+    public NodeAccount? NodeCalled(string? name) => name is null ? null : Recording.Nodes.FirstOrDefault(n => n.Name == name);
+
+    /// <summary>The nodes whose dumps turned out to be none when they were asked for, each with the reason.</summary>
+    public ImmutableArray<string> UnreadableRules { get; private set; } = [];
+
+    /// <summary>What kube-proxy's rules on a node say; parsed once, since several checks ask.</summary>
+    public ProxyRules RulesOf(NodeAccount node, bool isIPv6)
+    {
+        if (!_rules.TryGetValue((node.Name, isIPv6), out var rules))
+        {
+            try
+            {
+                rules = ProxyRules.Of(node, isIPv6);
+            }
+            catch (FormatException e)
+            {
+                // Half of the rules would accuse what the other half has: then none of them count.
+                rules = ProxyRules.Of([], isIPv6, node.NftTables, node.HasIpvs);
+                var what = $"rules of {node.Name}: {e.Message}";
+                UnreadableRules = UnreadableRules.Contains(what) ? UnreadableRules : UnreadableRules.Add(what);
+            }
+
+            _rules.Add((node.Name, isIPv6), rules);
+        }
+
+        return rules;
+    }
+
+    /// <summary>The pod, node or place that holds an address, in words; the address itself when nothing is known of it.</summary>
+    public string HolderWords(IpAddress address)
+    {
+        if (Cluster.FindPodByAddress(address) is { } pod)
+        {
+            return $"pod {pod.Metadata.Namespace}/{pod.Metadata.Name}";
+        }
+
+        return Recording.Manifest.Places.FirstOrDefault(p => p.Addresses.Contains(address)) is { } place ? Words(place) : address.ToString();
+    }
+
+    /// <summary>The namespace of the pod that holds an address; null when no place does.</summary>
+    public uint? NetNsOf(IpAddress address)
+    {
+        if (Recording.Manifest.Places.FirstOrDefault(p => p.Addresses.Contains(address)) is { } place)
+        {
+            return place.NetNs;
+        }
+
+        return Cluster.FindPodByAddress(address) is { } pod
+            ? Recording.Manifest.Places.FirstOrDefault(p => p.PodName == pod.Metadata.Name && p.PodNamespace == pod.Metadata.Namespace)?.NetNs
+            : null;
+    }
+
+    /// <summary>The listening sockets of a namespace; null when they were not read.</summary>
+    public ImmutableArray<ListeningSocket>? ListenersIn(uint netns)
+    {
+        foreach (var node in Recording.Nodes)
+        {
+            if (node.ListenersReadIn.Contains(netns))
+            {
+                return [.. node.Listeners.Where(l => l.NetNs == netns)];
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Whether a nameserver is the cluster's own.</summary>
+    public bool IsClusterDns(IpAddress resolver)
+        => (Cluster.ClusterDns is { } dns && ServiceMeant.AddressesOf(dns).Contains(resolver))
+        // NodeLocal DNSCache listens on a link-local address and speaks for the cluster's DNS.
+        || IpNetwork.Parse("169.254.0.0/16").Contains(resolver);
+
+    // A search list makes many questions of one; those that differ in their type only are one piece of evidence.
+    /// <summary>The nameservers that were asked, in order; from packets, or where none were seen from the client's own account.</summary>
+    public ImmutableArray<IpAddress> AskedResolvers()
+        => [.. (Lookups.IsEmpty ? (Client?.Lookups ?? []).Select(l => l.Nameserver.Address) : Lookups.Select(l => l.Connection.Asked.Destination.Address)).Distinct()];
+
+    /// <summary>The addresses that the name came out as; empty when it did not.</summary>
+    public ImmutableArray<IpAddress> FinalAddresses()
+    {
+        if (Client is { Addresses.IsEmpty: false })
+        {
+            return Client.Addresses;
+        }
+
+        return [.. Lookups.Where(l => l.Answer is not null).SelectMany(l => l.Answer!.Addresses).Distinct()];
+    }
+
+    /// <summary>Whether an address is that of an endpoint of the Service, ready or not.</summary>
+    public bool IsOfService(IpAddress address)
+    {
+        var text = address.ToString();
+        return Meant?.Service is { } service && Cluster.SlicesOf(service).Any(s => s.Endpoints.Any(e => e.Addresses.Contains(text)));
+    }
+
+    /// <summary>Whether a connection was translated to a process on the node itself: kube-proxy's userspace mode.</summary>
+    public bool IsBehindProxy(Connection connection)
+        => connection.Translated is { } translated && PlaceOf(connection.TranslatedInNetNs) is { Kind: PlaceKind.Node } node
+            && AnsweredWhereTranslated(connection)
+            && (node.Addresses.Contains(translated.Destination.Address) || translated.Destination.Address.IsLoopback || !IsOfService(translated.Destination.Address))
+            && NodeCalled(node.Node)?.Listeners.Any(l => l.Local.Port == translated.Destination.Port && l.Process is { Command: "kube-proxy" or "hyperkube" }) == true;
+
+    // Where the leaving of an answer escaped observation, the first that is seen of it is its arrival at the client.
+    private static bool AnsweredWhereTranslated(Connection connection)
+        => connection.AnsweredInNetNs == 0 || connection.AnsweredInNetNs == connection.TranslatedInNetNs || connection.AnsweredInNetNs == connection.ClientNetNs;
+
+    /// <summary>The client's node, when kube-proxy there works in userspace mode: through a process of its own; null otherwise.</summary>
+    public string? UserspaceProxyNode => ClientNodeAccount is { } node && Meant?.Service is { Spec.IsHeadless: false }
+        && (Main is { Translated: not null } main ? IsBehindProxy(main) : RulesOf(node, isIPv6: false).Mode == ProxyMode.Userspace) ? node.Name : null;
+
+    public long SinceStart(long bootNanoseconds) => bootNanoseconds - Recording.Manifest.StartNanoseconds;
+
+    /// <summary>
+    /// The connections that the client itself made (a proxy's onward ones are not), by what they are for: the verdict is about the
+    /// first purpose that failed, and within it about the connection that came farthest.
+    /// </summary>
+    private Connection? ChooseConnection()
+    {
+        var target = Recording.Manifest.Target;
+        var onward = new HashSet<Connection>(Journey.Connections.Where(c => c.Onward is not null).Select(c => c.Onward!), ReferenceEqualityComparer.Instance);
+        var clientNetNs = ClientPlace?.NetNs ?? 0;
+        var own = Journey.Connections.Where(c => !onward.Contains(c) && (clientNetNs == 0 || c.ClientNetNs == clientNetNs)
+            && (target is not null ? c.Asked.Destination.Port == target.Port && c.Asked.Protocol == target.Protocol : !c.IsDns)).ToList();
+        Connection? first = null;
+        foreach (var purpose in own.GroupBy(c => (ServiceMeant.ByAddress(c.Asked.Destination.Address, Cluster)?.Name ?? c.Asked.Destination.Address.ToString(), c.Asked.Destination.Port)))
+        {
+            var best = purpose.OrderByDescending(HowFar).ThenBy(c => c.StartNanoseconds).First();
+            first ??= best;
+            if (!Succeeded(best))
+            {
+                return best;
+            }
+        }
+
+        return first;
+    }
+
+    // Captured packets do not tell who dialled; but who dials a pod of the Service on its target port while kube-proxy holds the
+    // client's connection to it is kube-proxy.
+    private Connection? WithOnwardByAddress(Connection? main)
+    {
+        if (Recording.Manifest.Source != EventSource.Libpcap || main is not { Outcome: ConnectionOutcome.Established, Translated: not null, Onward: null }
+            || Meant?.Service is not { } service || Port is null || !IsBehindProxy(main))
+        {
+            return main;
+        }
+
+        var backends = ServiceMeaning.ExpectedBackends(Cluster, service, Port, ipv6: false).Concat(ServiceMeaning.ExpectedBackends(Cluster, service, Port, ipv6: true)).Select(b => b.Address).ToHashSet();
+        return main with
+        {
+            Onward = Journey.Connections.FirstOrDefault(c => c.ClientNetNs == main.TranslatedInNetNs && backends.Contains(c.Backend)
+                && c.StartNanoseconds >= main.StartNanoseconds && c.StartNanoseconds <= main.EndNanoseconds),
+        };
+    }
+
+    private static int HowFar(Connection c) => c.Outcome switch
+    {
+        ConnectionOutcome.Established => c.ReplyBytes > 0 ? 5 : 4,
+        ConnectionOutcome.Refused => 2,
+        ConnectionOutcome.Rejected => 1,
+        ConnectionOutcome.Unknown => 3,
+        _ => 0,
+    };
+
+    /// <summary>Whether a connection came to an answer, as far as packets tell.</summary>
+    public static bool Succeeded(Connection c) => c.Outcome is ConnectionOutcome.Established or ConnectionOutcome.Unknown
+        && (c.Asked.Protocol == IpProtocol.Udp || c.ReplyBytes > 0 || IsProbe(c)) && HttpStatus(c.StatusLine) is null or < 400;
+
+    // Connected, asked nothing, and closed by the client itself: all that it wanted was to connect.
+    private static bool IsProbe(Connection c) => c.Outcome == ConnectionOutcome.Established && c is { RequestBytes: 0, FinishedBy: not Side.Server, ResetBy: not Side.Server };
+
+    /// <summary>The status code of an HTTP status line; null when there is none.</summary>
+    public static int? HttpStatus(string? line)
+    {
+        var space = line?.IndexOf(' ', StringComparison.Ordinal) ?? -1;
+        return space > 0 && line!.Length >= space + 4 && int.TryParse(line.AsSpan(space + 1, 3), System.Globalization.NumberStyles.None, null, out var code) ? code : null;
+    }
+
+    // For a followed command there is no URL: its questions and connection say what it wanted.
+    private RequestTarget? TargetOf(Connection? connection)
+    {
+        if (connection is not null)
+        {
+            var name = Lookups.LastOrDefault(l => l.SentNanoseconds <= connection.StartNanoseconds
+                && l.Answer is { } answer && answer.Addresses.Contains(connection.Asked.Destination.Address))?.Name;
+            var scheme = connection.Asked.Protocol == IpProtocol.Udp ? RequestScheme.Udp : RequestScheme.Tcp;
+            return new RequestTarget(scheme, name ?? connection.Asked.Destination.Address.ToString(), connection.Asked.Destination.Port, "/");
+        }
+
+        return Lookups.Length == 0 ? null : new RequestTarget(RequestScheme.Tcp, (LookupOfService() ?? Lookups[0]).Name, 0, "/");
+    }
+
+    private DnsExchange? LookupOfService() => Lookups.FirstOrDefault(l => ServiceMeant.By(l.Name, ClientNamespace, Cluster)?.Service is not null);
+
+    private ServiceMeant? MeantByLookups() => LookupOfService() is { } lookup ? ServiceMeant.By(lookup.Name, ClientNamespace, Cluster) : null;
+}

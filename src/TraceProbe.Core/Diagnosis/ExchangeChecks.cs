@@ -1,0 +1,97 @@
+using System.Globalization;
+using TraceProbe.Core.Journeys;
+using TraceProbe.Core.Recordings;
+using TraceProbe.Core.Requests;
+
+namespace TraceProbe.Core.Diagnosis;
+
+/// <summary>What can go wrong on a connection that stands.</summary>
+internal sealed class ExchangeChecks(Case c, Connection connection)
+{
+    public IEnumerable<Finding> Find()
+    {
+        if (connection.Outcome is not (ConnectionOutcome.Established or ConnectionOutcome.Unknown))
+        {
+            yield break;
+        }
+
+        // A userspace proxy accepts whatever comes; without a pod behind it, there is no exchange to judge.
+        if (c.IsBehindProxy(connection) && connection.Onward?.Outcome != ConnectionOutcome.Established)
+        {
+            yield break;
+        }
+
+        var server = c.IsBehindProxy(connection) && connection.Onward is { } onward ? c.HolderWords(onward.Backend.Address) : c.HolderWords(connection.Backend.Address);
+        var pod = c.Cluster.FindPodByAddress((connection.Onward ?? connection).Backend.Address);
+        var logs = pod is null ? null : new Mend("Look at what the application in the pod says.", $"kubectl logs {pod.Metadata.Name} -n {pod.Metadata.Namespace} --tail=50");
+        Finding Make(FailureClass failure, string sentence) => new(failure, sentence)
+        {
+            Objects = [.. pod is null ? Array.Empty<Cluster.ObjectRef>() : [pod.Ref], .. c.Meant?.Service is { } service ? new[] { service.Ref } : []],
+            Evidence = [What()],
+            Mend = logs,
+        };
+
+        if (c.Client?.TlsFailure is { } tls)
+        {
+            yield return Make(FailureClass.TlsMismatch, $"{server} accepted the connection, but TLS could not be agreed on: {tls}.");
+            yield break;
+        }
+
+        var status = c.Client?.StatusLine ?? connection.StatusLine;
+        if (Case.HttpStatus(status) is >= 400 and var code)
+        {
+            yield return Make(FailureClass.HttpError, string.Create(CultureInfo.InvariantCulture, $"{server} answered {status}: the connection is in order, the application refuses{(code >= 500 ? " or fails" : "")}."));
+            yield break;
+        }
+
+        if (connection.ReplyBytes > 0)
+        {
+            if (c.Client?.Failure is { } failure && connection.FinishedBy != Side.Server && connection.ResetBy == Side.None)
+            {
+                yield return Make(FailureClass.ResponseStalled, $"{server} began to answer and did not go on: {failure}.");
+            }
+            else if (connection.ResetBy == Side.Server && c.Client?.Failure is not null)
+            {
+                yield return Make(FailureClass.ResetByPeer, $"{server} reset the connection in the middle of its answer.");
+            }
+
+            yield break;
+        }
+
+        if (connection.ResetBy == Side.Server)
+        {
+            yield return Make(FailureClass.ResetByPeer, $"{server} accepted the connection and reset it without an answer.");
+        }
+        else if (connection.FinishedBy == Side.Server && connection.RequestBytes > 0)
+        {
+            yield return Make(FailureClass.ClosedWithoutReply, $"{server} accepted the connection, and closed it without an answer.");
+        }
+        else if (connection.RequestBytes > 0)
+        {
+            yield return Make(FailureClass.NoResponse, $"{server} accepted the connection and the request, and never answered.");
+        }
+    }
+
+    /// <summary>Whether the request went well, as far as anybody can tell.</summary>
+    public static bool Succeeded(Case c)
+    {
+        // A userspace proxy accepts whatever comes; what counts is the pod behind it.
+        if (c.Client?.StatusLine is null && c.Main is { ReplyBytes: 0 } proxied && c.IsBehindProxy(proxied) && proxied.Onward?.Outcome != ConnectionOutcome.Established)
+        {
+            return false;
+        }
+
+        if (c.Recording.Manifest.Mode == RecordingMode.Trace && c.Client is { } client)
+        {
+            return client.Failure is null && client.TlsFailure is null && Case.HttpStatus(client.StatusLine) is null or < 400
+                && (c.Target?.Scheme is not (RequestScheme.Http or RequestScheme.Https) || client.StatusLine is not null);
+        }
+
+        return c.Main is { } main && (Case.Succeeded(main)
+            || (c.Recording.Manifest.Mode == RecordingMode.Run && c.Client?.ExitCode == 0 && main.Outcome == ConnectionOutcome.Established));
+    }
+
+    private Evidence What() => new(EvidenceSource.Observed, string.Create(CultureInfo.InvariantCulture,
+        $"{connection.RequestBytes} bytes went, {connection.ReplyBytes} came{(connection.FinishedBy == Side.None ? "" : $"; first FIN from the {connection.FinishedBy.ToString().ToLowerInvariant()}")}{(connection.ResetBy == Side.None ? "" : $"; RST from the {connection.ResetBy.ToString().ToLowerInvariant()}")}"),
+        c.SinceStart(connection.EndNanoseconds), c.PlaceName(connection.ClientNetNs));
+}

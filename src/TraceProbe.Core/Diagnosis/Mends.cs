@@ -1,0 +1,71 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using TraceProbe.Core.Cluster;
+
+namespace TraceProbe.Core.Diagnosis;
+
+/// <summary>The commands that mend things, in kubectl's and the shell's own words.</summary>
+internal static class Mends
+{
+    public static Mend SetTargetPort(Service service, ServicePort port, int targetPort)
+    {
+        // Ports merge by their number, so the others stay as they are; with the same number twice (TCP and UDP) only the index tells them apart.
+        var same = service.Spec.Ports.Count(p => p.Port == port.Port) > 1;
+        var command = same
+            ? string.Create(CultureInfo.InvariantCulture, $"kubectl patch service {service.Metadata.Name} -n {Namespace(service)} --type=json -p '[{{\"op\":\"replace\",\"path\":\"/spec/ports/{service.Spec.Ports.IndexOf(port)}/targetPort\",\"value\":{targetPort}}}]'")
+            : string.Create(CultureInfo.InvariantCulture, $"kubectl patch service {service.Metadata.Name} -n {Namespace(service)} -p '{{\"spec\":{{\"ports\":[{{\"port\":{port.Port},\"targetPort\":{targetPort}}}]}}}}'");
+        return new Mend(string.Create(CultureInfo.InvariantCulture, $"Send port {port.Port} to the port that the pods listen on, {targetPort}."), command);
+    }
+
+    public static Mend CorrectLabel(Service service, ImmutableArray<Pod> pods, string key, string wanted, string found)
+    {
+        // A label on a pod that a workload owns comes back with the next pod; there the selector is the thing to change.
+        if (pods.Any(p => !p.Metadata.OwnerReferences.IsEmpty))
+        {
+            var selector = service.Spec.Selector.SetItem(key, found);
+            return new Mend($"Let the Service select what the pods carry, {key}={found} (or correct the label in the pods' workload).",
+                $"kubectl set selector service {service.Metadata.Name} -n {Namespace(service)} '{string.Join(',', selector.Select(s => $"{s.Key}={s.Value}"))}'");
+        }
+
+        return new Mend($"Correct the pods' label to what the Service selects, {key}={wanted}.",
+            $"kubectl label pod {string.Join(' ', pods.Select(p => p.Metadata.Name))} -n {Namespace(service)} {key}={wanted} --overwrite");
+    }
+
+    public static Mend RestartKubeProxy(string? node)
+        => new($"Restart kube-proxy on {node ?? "the node"}, so that it writes its rules anew, and find out what removed them.",
+            $"kubectl delete pod -n kube-system -l k8s-app=kube-proxy{(node is null ? "" : $" --field-selector spec.nodeName={node}")}");
+
+    /// <summary>Gives a pod the cluster's DNS. What a pod's spec says of DNS cannot be changed while it lives.</summary>
+    public static Mend ClusterFirst(Pod pod)
+    {
+        var ns = pod.Metadata.Namespace ?? "default";
+        var isNone = pod.Spec.DnsPolicy == "None";
+        if (!pod.Metadata.OwnerReferences.IsEmpty)
+        {
+            return new Mend($"Give the pod's workload dnsPolicy ClusterFirst{(isNone ? " and no dnsConfig" : "")}; it makes its pods anew.",
+                $"kubectl patch {WorkloadOf(pod)} -n {ns} -p '{{\"spec\":{{\"template\":{{\"spec\":{{\"dnsPolicy\":\"ClusterFirst\"{(isNone ? ",\"dnsConfig\":null" : "")}}}}}}}}}'");
+        }
+
+        return new Mend($"Replace the pod by one with dnsPolicy ClusterFirst{(isNone ? " and no dnsConfig" : "")}.", isNone
+            ? $"kubectl get pod {pod.Metadata.Name} -n {ns} -o json | jq 'del(.spec.dnsConfig) | .spec.dnsPolicy = \"ClusterFirst\"' | kubectl replace --force -f -"
+            : $"kubectl get pod {pod.Metadata.Name} -n {ns} -o yaml | sed 's/dnsPolicy: {pod.Spec.DnsPolicy}/dnsPolicy: ClusterFirst/' | kubectl replace --force -f -");
+    }
+
+    public static Mend LookAtPods(Service service, string text)
+        => new(text, $"kubectl describe pods -n {Namespace(service)} -l {string.Join(',', service.Spec.Selector.Select(s => $"{s.Key}={s.Value}"))}");
+
+    public static string WorkloadOf(Pod pod)
+    {
+        if (pod.Metadata.OwnerReferences.IsEmpty)
+        {
+            return $"pod {pod.Metadata.Name}";
+        }
+
+        var owner = pod.Metadata.OwnerReferences[0];
+        // A Deployment's ReplicaSets are named after it, with a hash behind.
+        var dash = owner.Name.LastIndexOf('-');
+        return owner.Kind == "ReplicaSet" && dash > 0 ? $"deployment {owner.Name[..dash]}" : $"{owner.Kind.ToLowerInvariant()} {owner.Name}";
+    }
+
+    private static string Namespace(Service service) => service.Metadata.Namespace ?? "default";
+}

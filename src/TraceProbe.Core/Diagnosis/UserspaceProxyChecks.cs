@@ -1,0 +1,60 @@
+using System.Globalization;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Journeys;
+
+namespace TraceProbe.Core.Diagnosis;
+
+/// <summary>
+/// What kube-proxy's userspace mode did with a connection that it took: it closes one that it has no pod for, and one whose pod
+/// refused. Both look alike to the client. Seen from packets and sockets alone, so it can be told without the cluster's objects.
+/// </summary>
+internal static class UserspaceProxyChecks
+{
+    /// <summary>What it did, where that is a failure; null otherwise, and when the connection went past no such proxy.</summary>
+    public static Finding? Find(Case c, Connection connection)
+    {
+        if (connection.Outcome != ConnectionOutcome.Established || !c.IsBehindProxy(connection))
+        {
+            return null;
+        }
+
+        var node = c.WordsOf(connection.TranslatedInNetNs);
+        var proxy = c.NodeCalled(c.PlaceOf(connection.TranslatedInNetNs)?.Node)?.KubeProxy;
+        if (connection.Onward is not { } onward)
+        {
+            if (c.Recording.Manifest.Source == Recordings.EventSource.Libpcap && c.Meant?.Service is null)
+            {
+                return null; // Whether it dialled one is not to be told from packets alone.
+            }
+
+            var closed = connection.ReplyBytes == 0 && connection.FinishedBy == Side.Server || connection.ResetBy == Side.Server;
+            return !closed ? null : new Finding(FailureClass.ProxyClosedNoBackend,
+                $"kube-proxy on {node} took the connection to {connection.Asked.Destination} and closed it without dialling a pod: it knows no endpoint for it.")
+            {
+                Evidence = [new Evidence(EvidenceSource.Observed, $"{proxy?.ToString() ?? "the proxy"} accepted and closed; no connection to a pod followed", c.SinceStart(connection.EndNanoseconds), c.PlaceName(connection.TranslatedInNetNs))],
+                Mend = c.Meant?.Service is null
+                    ? new Mend($"Look which Service has the address {connection.Asked.Destination.Address}, and whether it has endpoints.", "kubectl get services,endpointslices -A")
+                    : Mends.RestartKubeProxy(c.PlaceOf(connection.TranslatedInNetNs)?.Node),
+            };
+        }
+
+        if (onward.Outcome != ConnectionOutcome.Refused)
+        {
+            return null;
+        }
+
+        var listeners = c.ListenersIn(onward.AnsweredInNetNs)?.Where(l => l.Protocol == onward.Asked.Protocol).Select(l => l.Local.ToString()).Distinct().ToList();
+        return new Finding(FailureClass.ProxyDialRefused, string.Create(CultureInfo.InvariantCulture,
+            $"kube-proxy on {node} took the connection, dialled {c.HolderWords(onward.Backend.Address)} on port {onward.Backend.Port} and was refused."))
+        {
+            Objects = c.PlaceOf(onward.AnsweredInNetNs) is { PodName: { } pod } place ? [new ObjectRef("pod", place.PodNamespace, pod)] : [],
+            Evidence =
+            [
+                new Evidence(EvidenceSource.Observed, $"{onward.Process} dialled {onward.Asked.Destination}: {c.WordsOf(onward.AnsweredInNetNs)} answered the SYN with RST", c.SinceStart(onward.OutcomeNanoseconds ?? onward.EndNanoseconds), c.PlaceName(onward.AnsweredInNetNs)),
+                .. listeners is null ? Array.Empty<Evidence>()
+                    : [new Evidence(EvidenceSource.Programmed, listeners.Count == 0 ? "no listening socket at all" : $"listening: {string.Join(", ", listeners)}", Place: c.PlaceName(onward.AnsweredInNetNs))],
+            ],
+            Mend = new Mend(string.Create(CultureInfo.InvariantCulture, $"Let the Service's targetPort be a port that the pod listens on, or let the pod listen on {onward.Backend.Port}."), null),
+        };
+    }
+}

@@ -1,0 +1,199 @@
+using System.Text;
+using TraceProbe.Core.Events;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
+
+namespace TraceProbe.Core.Journeys;
+
+/// <summary>A connection while it is being put together.</summary>
+internal sealed class Flow(FiveTuple asked, bool midStream)
+{
+    private const TcpFlags SynAck = TcpFlags.Syn | TcpFlags.Ack;
+
+    public List<Sighting> Sightings { get; } = [];
+
+    public List<int> SocketErrors { get; } = [];
+
+    /// <summary>Whether this SYN, on the same tuple, has another sequence number than the one that opened the flow.</summary>
+    public bool IsReusedBy(in NetworkEvent syn)
+    {
+        foreach (var s in Sightings)
+        {
+            if (s.Forward && (s.Event.Flags & SynAck) == TcpFlags.Syn)
+            {
+                return s.Event.Sequence != syn.Sequence;
+            }
+        }
+
+        return true;
+    }
+
+    public Connection ToConnection()
+    {
+        var first = Sightings[0].Event;
+        var origin = Sightings.Find(s => s.Forward && s.Event.Pid != 0).Event;
+        var connection = new Connection
+        {
+            Asked = asked,
+            MidStream = midStream,
+            ClientNetNs = first.NetNs,
+            Process = origin.Pid != 0 ? new ProcessRef(origin.Pid, origin.Command.ToString()) : null,
+            Sightings = [.. Sightings],
+            SocketErrors = [.. SocketErrors],
+            Drops = [.. Sightings.Where(s => s.Event.Kind == EventKind.PacketDropped)],
+            StartNanoseconds = first.BootNanoseconds,
+            EndNanoseconds = Sightings[^1].Event.BootNanoseconds,
+            FarthestNetNs = Sightings.FindLast(s => s.Forward).Event.NetNs,
+        };
+        connection = WithTranslation(connection);
+        connection = WithOutcome(connection);
+        return connection.Outcome is ConnectionOutcome.Established or ConnectionOutcome.Unknown ? WithExchange(connection) : connection;
+    }
+
+    private static Connection WithTranslation(Connection connection)
+    {
+        foreach (var s in connection.Sightings)
+        {
+            // A node further on has an entry of its own, whose original tuple is already the translated one.
+            if (s.Event.HasConntrack && s.Event.Original == connection.Asked && s.Event.Reply.Reverse != s.Event.Original)
+            {
+                return connection with
+                {
+                    Translated = s.Event.Reply.Reverse,
+                    TranslatedInNetNs = s.Event.NetNs,
+                    TranslatedNanoseconds = s.Event.BootNanoseconds,
+                };
+            }
+        }
+
+        return connection;
+    }
+
+    private static Connection WithOutcome(Connection connection)
+    {
+        var isTcp = connection.Asked.Protocol == IpProtocol.Tcp;
+        var syns = 0;
+        uint answeredIn = 0;
+        Sighting? answer = null;
+        foreach (var s in connection.Sightings)
+        {
+            var e = s.Event;
+            if (e.Kind == EventKind.PacketDropped)
+            {
+                continue;
+            }
+
+            if (s.Forward)
+            {
+                // On a node's own bridge one SYN is queued more than once in the client's namespace; its first interface counts.
+                if (isTcp && (e.Flags & SynAck) == TcpFlags.Syn && e.Kind == EventKind.PacketQueued && e.NetNs == connection.ClientNetNs
+                    && e.InterfaceIndex == connection.Sightings[0].Event.InterfaceIndex)
+                {
+                    syns++;
+                }
+
+                continue;
+            }
+
+            if (!IsAnswer(e, isTcp))
+            {
+                continue;
+            }
+
+            answeredIn = answeredIn == 0 ? e.NetNs : answeredIn;
+            if (e.NetNs == connection.ClientNetNs && (answer is null || (answer.Value.Event.Kind == EventKind.PacketQueued && e.Kind == EventKind.PacketReceived
+                && KindOf(answer.Value.Event) == KindOf(e))))
+            {
+                // An answer made in the client's own namespace is first queued (on loopback), then received: the latter is its arrival.
+                answer = s;
+            }
+        }
+
+        connection = connection with { AnsweredInNetNs = answeredIn, Retransmissions = Math.Max(0, syns - 1) };
+        if (answer is not { Event: var reached })
+        {
+            return connection with { Outcome = connection.MidStream ? ConnectionOutcome.Unknown : ConnectionOutcome.Unanswered };
+        }
+
+        var outcome = KindOf(reached);
+        return connection with
+        {
+            Outcome = outcome,
+            OutcomeNanoseconds = reached.BootNanoseconds,
+            Icmp = outcome == ConnectionOutcome.Rejected ? (reached.IcmpType, reached.IcmpCode) : null,
+        };
+    }
+
+    private static bool IsIcmp(in NetworkEvent e) => e.Tuple.Protocol is IpProtocol.Icmp or IpProtocol.IcmpV6;
+
+    private static bool IsAnswer(in NetworkEvent e, bool isTcp)
+        => IsIcmp(e) || !isTcp || (e.Flags & TcpFlags.Rst) != 0 || (e.Flags & SynAck) == SynAck;
+
+    private static ConnectionOutcome KindOf(in NetworkEvent e)
+        => IsIcmp(e) ? ConnectionOutcome.Rejected : (e.Flags & TcpFlags.Rst) != 0 ? ConnectionOutcome.Refused : ConnectionOutcome.Established;
+
+    private static Connection WithExchange(Connection connection)
+    {
+        long sent = 0, received = 0;
+        long? firstReply = null;
+        var finished = Side.None;
+        var reset = Side.None;
+        string? status = null;
+        var counted = new HashSet<(bool Forward, uint Sequence, int Length)>();
+        foreach (var s in connection.Sightings)
+        {
+            var e = s.Event;
+            if (e.Kind == EventKind.PacketDropped || IsIcmp(e))
+            {
+                continue;
+            }
+
+            status ??= s.Forward ? null : HttpStatusLine(e.Payload.Span);
+            if (e.NetNs != connection.ClientNetNs)
+            {
+                continue;
+            }
+
+            // One packet passes several interfaces of a namespace, and a lost one is sent again: count each segment once.
+            if (e.PayloadLength > 0 && counted.Add((s.Forward, e.Sequence, e.PayloadLength)))
+            {
+                sent += s.Forward ? e.PayloadLength : 0;
+                received += s.Forward ? 0 : e.PayloadLength;
+                firstReply ??= s.Forward ? null : e.BootNanoseconds;
+            }
+
+            var side = s.Forward ? Side.Client : Side.Server;
+            if ((e.Flags & TcpFlags.Fin) != 0 && finished == Side.None)
+            {
+                finished = side;
+            }
+
+            if ((e.Flags & TcpFlags.Rst) != 0 && reset == Side.None)
+            {
+                reset = side;
+            }
+        }
+
+        return connection with
+        {
+            RequestBytes = sent,
+            ReplyBytes = received,
+            FirstReplyNanoseconds = firstReply,
+            StatusLine = status,
+            FinishedBy = finished,
+            ResetBy = reset,
+        };
+    }
+
+    private static string? HttpStatusLine(ReadOnlySpan<byte> payload)
+    {
+        if (!payload.StartsWith("HTTP/1."u8))
+        {
+            return null;
+        }
+
+        var end = payload.IndexOfAny((byte)'\r', (byte)'\n');
+        var line = end < 0 ? payload : payload[..end];
+        return line.ContainsAnyExceptInRange((byte)0x20, (byte)0x7e) ? null : Encoding.ASCII.GetString(line);
+    }
+}

@@ -1,0 +1,337 @@
+using System.Buffers.Binary;
+using System.Collections.Immutable;
+using System.Security.Cryptography;
+using System.Text;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
+
+namespace TraceProbe.Core.Rules;
+
+/// <summary>
+/// What kube-proxy's rules on one node say about Services, for one address family: the mode it works in, whether its rules are
+/// there and in use, and what they do for one Service port. Chains and names are those of kube-proxy's pkg/proxy/iptables and
+/// of the userspace mode that ended with Kubernetes 1.26.
+/// </summary>
+public sealed class ProxyRules
+{
+    private static readonly string[] IptablesEntries = ["KUBE-SERVICES"];
+    private static readonly string[] UserspaceEntries = ["KUBE-PORTALS-CONTAINER", "KUBE-PORTALS-HOST"];
+
+    private readonly RuleWalk _walk;
+    private readonly string[] _entryNames;
+    private readonly RouteTable? _routes;
+
+    private ProxyRules(ImmutableArray<RuleSet> sets, bool isIPv6, ProxyMode mode, string? bypass, RouteTable? routes)
+    {
+        _routes = routes;
+        Sets = sets;
+        IsIPv6 = isIPv6;
+        Mode = mode;
+        Bypass = bypass;
+        _walk = new RuleWalk(sets);
+        _entryNames = mode == ProxyMode.Userspace ? UserspaceEntries : IptablesEntries;
+        var nat = sets.Select(s => s.Table("nat")).OfType<RuleTable>().ToArray();
+        ServiceChains = nat.Sum(t => t.Chains.Keys.Count(n => n.StartsWith("KUBE-SVC-", StringComparison.Ordinal)));
+        EntryRules = nat.Sum(t => _entryNames.Sum(n => t.Chain(n)?.Rules.Count(IsEntry) ?? 0));
+        HookedForPods = nat.Any(t => JumpsToEntry(t, "PREROUTING"));
+        HookedForNode = nat.Any(t => JumpsToEntry(t, "OUTPUT"));
+    }
+
+    /// <summary>The rule sets of this family, of all backends that were read.</summary>
+    public ImmutableArray<RuleSet> Sets { get; }
+
+    /// <summary>Whether these are the IPv6 rules.</summary>
+    public bool IsIPv6 { get; }
+
+    /// <summary>
+    /// How kube-proxy works here. <see cref="ProxyMode.Nftables"/> and <see cref="ProxyMode.Ipvs"/> are recognised, but their rules are not in
+    /// these sets: nothing can be concluded from what is missing here.
+    /// </summary>
+    public ProxyMode Mode { get; }
+
+    /// <summary>What seems to translate instead of kube-proxy, such as <c>Cilium</c>; null when nothing of the kind shows.</summary>
+    public string? Bypass { get; }
+
+    /// <summary>How many <c>KUBE-SVC-…</c> chains there are.</summary>
+    public int ServiceChains { get; }
+
+    /// <summary>How many rules of the entry chains are about a Service's address.</summary>
+    public int EntryRules { get; }
+
+    /// <summary>Whether nat PREROUTING, which packets from pods meet, jumps to the entry chain.</summary>
+    public bool HookedForPods { get; }
+
+    /// <summary>Whether nat OUTPUT, which the node's own packets meet, jumps to the entry chain.</summary>
+    public bool HookedForNode { get; }
+
+    /// <summary>
+    /// Whether kube-proxy's rules are not in effect as a whole: there are none, or nothing leads to them. Always false in modes whose
+    /// rules are not in these sets.
+    /// </summary>
+    /// <param name="fromNode">Whether the node's own packets are meant, else those of pods.</param>
+    public bool AreMissing(bool fromNode)
+        => Mode is ProxyMode.None or ProxyMode.Iptables or ProxyMode.Userspace && Bypass is null && (EntryRules == 0 || !(fromNode ? HookedForNode : HookedForPods));
+
+    /// <summary>What of them is missing, as half a sentence for people; null when nothing is.</summary>
+    /// <param name="fromNode">Whether the node's own packets are meant, else those of pods.</param>
+    public string? DescribeMissing(bool fromNode)
+    {
+        if (!AreMissing(fromNode))
+        {
+            return null;
+        }
+
+        var existing = _entryNames.Where(n => Sets.Any(s => s.Table("nat")?.Chain(n) is not null)).ToArray();
+        return existing.Length == 0 ? $"the nat table has no chain {string.Join(" nor ", _entryNames)}"
+            : EntryRules == 0 ? $"the nat {(existing.Length == 1 ? "chain" : "chains")} {string.Join(" and ", existing)} {(existing.Length == 1 ? "holds" : "hold")} no rule of a Service"
+            : $"no rule of nat {(fromNode ? "OUTPUT" : "PREROUTING")} jumps to {string.Join(" or ", existing)}";
+    }
+
+    /// <summary>Reads the rules of one family from a node's account.</summary>
+    /// <exception cref="FormatException">A dump is malformed.</exception>
+    public static ProxyRules Of(NodeAccount node, bool isIPv6)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        var rules = Of(node.Dumps.Select(RuleSet.Parse), isIPv6, node.NftTables, node.HasIpvs, node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes));
+        // Nothing found is not "none" where something could not be looked at.
+        return rules.Mode == ProxyMode.None && node.Unread.Any(u => u.What.Contains("rules", StringComparison.Ordinal) || u.What.Contains("nftables", StringComparison.Ordinal))
+            ? new ProxyRules(rules.Sets, isIPv6, ProxyMode.Unknown, null, rules._routes) : rules;
+    }
+
+    /// <summary>Takes rules that were parsed already.</summary>
+    /// <param name="sets">The rule sets of the node; those of the other family are left out.</param>
+    /// <param name="isIPv6">Which family.</param>
+    /// <param name="nftTables">The names of the nftables tables, as <see cref="NodeAccount.NftTables"/>.</param>
+    /// <param name="hasIpvs">Whether IPVS has virtual servers.</param>
+    /// <param name="routes">The node's routes; null when not known.</param>
+    public static ProxyRules Of(IEnumerable<RuleSet> sets, bool isIPv6, ImmutableArray<string> nftTables, bool hasIpvs, RouteTable? routes = null)
+    {
+        var own = sets.Where(s => s.IsIPv6 == isIPv6).ToImmutableArray();
+        var chains = own.SelectMany(s => s.Tables.Values).SelectMany(t => t.Chains.Values).ToArray();
+        bool Any(Func<RuleChain, bool> condition) => Array.Exists(chains, c => condition(c));
+
+        // KUBE-MARK-DROP, KUBE-FIREWALL and KUBE-KUBELET-CANARY are the kubelet's; they tell nothing.
+        var iptables = Any(c => c.Name == "KUBE-SERVICES" || c.Name.StartsWith("KUBE-SVC-", StringComparison.Ordinal));
+        var userspace = Any(c => c.Name.StartsWith("KUBE-PORTALS-", StringComparison.Ordinal));
+        if (iptables && userspace)
+        {
+            // One of them is what an earlier kube-proxy left behind: the one with rules is alive.
+            userspace = Any(c => c.Name.StartsWith("KUBE-PORTALS-", StringComparison.Ordinal) && !c.Rules.IsEmpty)
+                && !Any(c => c.Name == "KUBE-SERVICES" && !c.Rules.IsEmpty);
+        }
+
+        // In IPVS mode KUBE-SERVICES asks ipsets such as KUBE-CLUSTER-IP.
+        var ipsets = Any(c => c.Name == "KUBE-SERVICES" && c.Rules.Any(r => r.Matches.Any(m => m is RuleMatch.InSet set && set.Name.StartsWith("KUBE-", StringComparison.Ordinal))));
+        var nftables = !nftTables.IsDefault && nftTables.Contains(isIPv6 ? "ip6 kube-proxy" : "ip kube-proxy");
+        var bypass = Any(c => c.Name.StartsWith("CILIUM_", StringComparison.Ordinal)) ? "Cilium" : null;
+        var mode = ipsets || hasIpvs && !Any(c => c.Name.StartsWith("KUBE-SVC-", StringComparison.Ordinal)) ? ProxyMode.Ipvs
+            : userspace ? ProxyMode.Userspace
+            : iptables && Any(c => c.Name == "KUBE-SERVICES" && !c.Rules.IsEmpty) ? ProxyMode.Iptables
+            : nftables ? ProxyMode.Nftables
+            : iptables ? ProxyMode.Iptables
+            : own.IsEmpty || bypass is not null ? ProxyMode.Unknown
+            : ProxyMode.None;
+        // Beside rules for Services, Cilium's chains say only that it does the pods' network.
+        return new ProxyRules(own, isIPv6, mode, mode == ProxyMode.Unknown ? bypass : null, routes);
+    }
+
+    /// <summary>What the rules do for one Service port at one of its addresses.</summary>
+    /// <param name="service">The Service's namespace and name as <c>namespace/name</c>, which the rules' comments carry; null when not known.</param>
+    /// <param name="portName">The Service port's name; null or empty when it has none.</param>
+    /// <param name="address">The address and port asked for.</param>
+    /// <param name="protocol">The protocol asked for.</param>
+    /// <param name="packet">The packet to walk; null for one from a pod elsewhere.</param>
+    public ServiceRules Find(string? service, string? portName, AddressPort address, IpProtocol protocol, VirtualPacket? packet = null)
+    {
+        var fromNode = packet?.FromNode ?? false;
+        var entries = ImmutableArray.CreateBuilder<Rule>();
+        Rule? reject = null;
+        foreach (var set in Sets)
+        {
+            foreach (var name in Mode == ProxyMode.Userspace ? [fromNode ? "KUBE-PORTALS-HOST" : "KUBE-PORTALS-CONTAINER"] : IptablesEntries)
+            {
+                foreach (var rule in set.Table("nat")?.Chain(name)?.Rules ?? [])
+                {
+                    if (IsFor(rule, address, protocol) && rule.Target is not null && !IsMarking(rule))
+                    {
+                        entries.Add(rule);
+                    }
+                }
+            }
+
+            foreach (var name in new[] { "KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES" })
+            {
+                reject ??= set.Table("filter")?.Chain(name)?.Rules.FirstOrDefault(r => r.Target is RuleTarget.Reject or RuleTarget.Drop && IsFor(r, address, protocol));
+            }
+        }
+
+        var walk = _walk.Run(packet ?? new VirtualPacket
+        {
+            Tuple = new FiveTuple(protocol, new AddressPort(IsIPv6 ? IpAddress.Parse("2001:db8::1") : IpAddress.Parse("192.0.2.1"), 40000), address),
+            BridgePort = "",
+            Routes = _routes,
+        });
+        var chain = entries.Select(e => e.Target).OfType<RuleTarget.Jump>().FirstOrDefault()?.Chain;
+        // Only where there is no entry: hashing loads OpenSSL, which a healthy trace need not wait for.
+        var expected = service is null || entries.Count > 0 ? null : ServiceChainName(service, portName, protocol);
+        return new ServiceRules
+        {
+            Address = address,
+            Protocol = protocol,
+            Entries = entries.ToImmutable(),
+            Chain = chain,
+            ChainExpected = expected,
+            ChainExists = chain is not null || expected is not null && Sets.Any(s => s.Table("nat")?.Chain(expected) is { Rules.IsEmpty: false }),
+            Reject = reject,
+            RedirectPort = Mode == ProxyMode.Userspace ? PortOf(entries) : null,
+            Walk = walk,
+        };
+    }
+
+    /// <summary>
+    /// The chain that kube-proxy makes for a Service port: <c>KUBE-SVC-</c> and the first 16 characters of the base32 of the SHA-256 of
+    /// name and protocol (portProtoHash in pkg/proxy/iptables/proxier.go).
+    /// </summary>
+    /// <param name="service">Namespace and name as <c>namespace/name</c>.</param>
+    /// <param name="portName">The port's name; null or empty when it has none.</param>
+    /// <param name="protocol">The protocol.</param>
+    public static string ServiceChainName(string service, string? portName, IpProtocol protocol)
+    {
+        var name = string.IsNullOrEmpty(portName) ? service : $"{service}:{portName}";
+        var text = name + protocol switch
+        {
+            IpProtocol.Udp => "udp",
+            IpProtocol.Sctp => "sctp",
+            _ => "tcp",
+        };
+        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
+        SHA256.HashData(Encoding.UTF8.GetBytes(text), hash);
+        // RFC 4648 base32: five bytes are eight characters.
+        Span<char> chain = stackalloc char[16];
+        for (var i = 0; i < chain.Length; i++)
+        {
+            var bits = BinaryPrimitives.ReadUInt64BigEndian(hash[(i / 8 * 5)..]) >> 24;
+            chain[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(int)(bits >> (35 - i % 8 * 5)) & 31];
+        }
+
+        return $"KUBE-SVC-{chain}";
+    }
+
+    private static bool IsEntry(Rule rule) => rule.Matches.Any(m => m is RuleMatch.Destination { Negated: false });
+
+    private bool JumpsToEntry(RuleTable table, string hook)
+        => table.Chain(hook)?.Rules.Any(r => r.Target is RuleTarget.Jump jump && _entryNames.Contains(jump.Chain)) ?? false;
+
+    private static bool IsMarking(Rule rule) => rule.Target is RuleTarget.Jump { Chain: "KUBE-MARK-MASQ" };
+
+    private static bool IsFor(Rule rule, AddressPort address, IpProtocol protocol)
+    {
+        var named = false;
+        foreach (var match in rule.Matches)
+        {
+            switch (match)
+            {
+                case RuleMatch.Destination destination:
+                    if (destination.Negated || !destination.Network.Contains(address.Address))
+                    {
+                        return false;
+                    }
+
+                    named = true;
+                    break;
+                case RuleMatch.Port { Side: PortSide.Destination } port:
+                    if (port.Negated || !port.Ranges.Any(r => r.Contains(address.Port)))
+                    {
+                        return false;
+                    }
+
+                    break;
+                case RuleMatch.Protocol { Negated: false } wanted when wanted.Value != protocol:
+                    return false;
+            }
+        }
+
+        return named;
+    }
+
+    private static ushort? PortOf(ImmutableArray<Rule>.Builder entries)
+    {
+        foreach (var entry in entries)
+        {
+            switch (entry.Target)
+            {
+                case RuleTarget.Redirect { Ports: { } ports }:
+                    return ports.First;
+                case RuleTarget.Dnat { Ports: { } ports }:
+                    return ports.First;
+            }
+        }
+
+        return null;
+    }
+}
+
+/// <summary>What kube-proxy's rules on a node do for one Service port.</summary>
+public sealed record ServiceRules
+{
+    /// <summary>The address and port asked for.</summary>
+    public required AddressPort Address { get; init; }
+
+    /// <summary>The protocol asked for.</summary>
+    public required IpProtocol Protocol { get; init; }
+
+    /// <summary>The rules of the entry chains that are for it; empty when the Service port has none.</summary>
+    public required ImmutableArray<Rule> Entries { get; init; }
+
+    /// <summary>The chain that the entry leads to, such as <c>KUBE-SVC-…</c>; null in userspace mode and without an entry.</summary>
+    public string? Chain { get; init; }
+
+    /// <summary>The chain that kube-proxy would make for it, when no entry leads to one; null otherwise and when the Service's name was not given.</summary>
+    public string? ChainExpected { get; init; }
+
+    /// <summary>Whether the Service port's chain exists and has rules, even if no entry leads there.</summary>
+    public bool ChainExists { get; init; }
+
+    /// <summary>The rule of the filter table that rejects (or, for want of local endpoints, drops) it; null when there is none.</summary>
+    public Rule? Reject { get; init; }
+
+    /// <summary>In userspace mode the proxy's own port that the portal rule leads to; null otherwise.</summary>
+    public ushort? RedirectPort { get; init; }
+
+    /// <summary>What becomes of a packet to it, all rules of the node considered.</summary>
+    public required WalkResult Walk { get; init; }
+
+    /// <summary>Whether kube-proxy knows this Service port: it has an entry, or a rule that rejects it for want of endpoints.</summary>
+    public bool Exist => !Entries.IsEmpty || Reject is not null;
+
+    /// <summary>The backends that the rules lead to.</summary>
+    public ImmutableArray<WalkBackend> Backends => Walk.Backends;
+
+    /// <summary>
+    /// What distinguishes the rules from the endpoints. Not for userspace mode, whose rules lead to the proxy and name no backend.
+    /// </summary>
+    /// <param name="wanted">The backends that this node should use, from <see cref="ServiceMeaning.BackendsInUse"/>.</param>
+    public BackendDifference Compare(BackendsInUse wanted)
+    {
+        ArgumentNullException.ThrowIfNull(wanted);
+        var programmed = Backends.Select(b => b.Address).ToHashSet();
+        var ready = wanted.Backends.Select(b => b.Address).ToHashSet();
+        var share = programmed.Count == 0 ? 0 : 1.0 / programmed.Count;
+        return new BackendDifference(
+            // Where hints or a policy could not be judged, fewer are no fault as long as there are some.
+            wanted.IsCertain || programmed.Count == 0 ? [.. wanted.Backends.Where(b => !programmed.Contains(b.Address))] : [],
+            [.. Backends.Where(b => !ready.Contains(b.Address))],
+            Backends.All(b => Math.Abs(b.Probability - share) < 0.001));
+    }
+}
+
+/// <summary>What distinguishes a Service port's rules from its endpoints.</summary>
+/// <param name="Missing">Backends that should be used and that no rule leads to.</param>
+/// <param name="Stale">Backends that rules lead to and that should not be used.</param>
+/// <param name="IsEven">Whether all backends of the rules are equally likely.</param>
+public sealed record BackendDifference(ImmutableArray<ExpectedBackend> Missing, ImmutableArray<WalkBackend> Stale, bool IsEven)
+{
+    /// <summary>Whether rules and endpoints agree.</summary>
+    public bool IsNone => Missing.IsEmpty && Stale.IsEmpty && IsEven;
+}

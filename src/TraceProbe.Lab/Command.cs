@@ -1,0 +1,99 @@
+using System.ComponentModel;
+using System.Diagnostics;
+using System.Text;
+
+namespace TraceProbe.Lab;
+
+/// <summary>One run of a system tool, in a network namespace or in ours; what it printed is kept, a failure names it.</summary>
+internal static class Command
+{
+    // Debian keeps these in /usr/sbin, which an ordinary shell's PATH may lack.
+    private static readonly string[] Folders = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+
+    internal static string? Find(string tool)
+    {
+        foreach (var folder in Folders)
+        {
+            var path = Path.Combine(folder, tool);
+            if (File.Exists(path))
+            {
+                return path;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Runs a tool to its end and returns its standard output.</summary>
+    /// <exception cref="LabException">It is missing or failed.</exception>
+    internal static string Run(string? netns, string tool, ReadOnlySpan<string> arguments, string? input = null)
+    {
+        var result = Try(netns, tool, arguments, input);
+        return result.ExitCode == 0
+            ? result.Output
+            : throw new LabException($"{tool} {string.Join(' ', arguments)} failed with exit code {result.ExitCode}: {result.Error.Trim()}");
+    }
+
+    /// <summary>Runs a tool to its end and returns what it said, failed or not.</summary>
+    internal static (int ExitCode, string Output, string Error) Try(string? netns, string tool, ReadOnlySpan<string> arguments, string? input = null)
+    {
+        var start = new ProcessStartInfo(Find(tool) ?? throw Missing(tool))
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            UseShellExecute = false,
+            WorkingDirectory = "/",
+        };
+        foreach (var argument in arguments)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        Process process;
+        try
+        {
+            process = NetNs.Run(netns, () => Process.Start(start)!);
+        }
+        catch (Win32Exception e)
+        {
+            throw new LabException($"Cannot start {start.FileName}: {e.Message}.", e);
+        }
+
+        using (process)
+        {
+            var error = new StringBuilder();
+            process.ErrorDataReceived += (_, line) => error.AppendLine(line.Data);
+            process.BeginErrorReadLine();
+            try
+            {
+                process.StandardInput.Write(input ?? "");
+                process.StandardInput.Close();
+            }
+            catch (IOException)
+            {
+                // It ended before it read everything; its exit code and message say why.
+            }
+
+            var output = process.StandardOutput.ReadToEnd();
+            process.WaitForExit();
+            return (process.ExitCode, output, error.ToString());
+        }
+    }
+
+    /// <summary>The error for a tool that is not installed, with the Debian package that has it.</summary>
+    internal static LabException Missing(string tool) => new($"{tool} is not installed. Install it with: apt-get install {PackageOf(tool)}");
+
+    private static string PackageOf(string tool) => tool switch
+    {
+        "ip" => "iproute2",
+        "dnsmasq" => "dnsmasq-base",
+        "nginx" => "nginx-light",
+        "unshare" or "nsenter" => "util-linux",
+        "mount" => "mount",
+        "sh" => "dash",
+        "sleep" => "coreutils",
+        _ when tool.StartsWith("ip", StringComparison.Ordinal) => "iptables",
+        _ => tool,
+    };
+}

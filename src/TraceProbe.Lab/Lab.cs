@@ -1,0 +1,338 @@
+using System.Collections.Immutable;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Net;
+
+namespace TraceProbe.Lab;
+
+/// <summary>
+/// A small Kubernetes-like cluster of this machine's own network namespaces: two nodes, pods with real servers, a real cluster DNS,
+/// kube-proxy's rules, and a controller that follows its objects. <see cref="UpAsync"/> makes one, <see cref="Open"/> finds it
+/// again from any process, <see cref="Down"/> removes all of it.
+/// </summary>
+public sealed partial class Lab
+{
+    private readonly LabFolder _folder;
+    private readonly LabRecord _record;
+
+    private Lab(LabFolder folder, LabRecord record)
+    {
+        _folder = folder;
+        _record = record;
+    }
+
+    /// <summary>The lab's name.</summary>
+    public string Name => _folder.Name;
+
+    /// <summary>How its kube-proxy translates.</summary>
+    public ProxyMode Proxy => _record.Proxy;
+
+    /// <summary>When it was made.</summary>
+    public DateTimeOffset CreatedAt => _record.CreatedAt;
+
+    /// <summary>The folder with its state and logs.</summary>
+    public string StateFolder => _folder.Path;
+
+    /// <summary>The file with all its objects as one <c>v1 List</c>, replaced whole whenever one changes.</summary>
+    public string SnapshotPath => _folder.SnapshotPath;
+
+    /// <summary>The file with its places, an array of <see cref="Place"/>.</summary>
+    public string PlacesPath => _folder.PlacesPath;
+
+    /// <summary>Its nodes, its pods and the outside.</summary>
+    public ImmutableArray<Place> Places => _folder.ReadPlaces();
+
+    /// <summary>Its objects as they are now.</summary>
+    public ClusterSnapshot Cluster => _folder.Objects.Read();
+
+    /// <summary>The names of the labs on this machine, half-made ones too.</summary>
+    public static ImmutableArray<string> Names => Directory.Exists(LabLayout.LabsFolder)
+        ? [.. Directory.GetDirectories(LabLayout.LabsFolder).Select(d => Path.GetFileName(d)).Order(StringComparer.Ordinal)]
+        : [];
+
+    /// <summary>The place of that name: <c>pod/default/ubuntu</c>, <c>pod/ubuntu</c>, <c>node/node-1</c>, <c>node-1</c> or <c>outside</c>; null when there is none.</summary>
+    public Place? FindPlace(string name)
+        => Places.FirstOrDefault(p => p.Name == name || (p.Kind == PlaceKind.Node && p.Node == name) || (p.Kind == PlaceKind.Pod && $"pod/{p.PodName}" == name));
+
+    /// <summary>Whether a lab of that name is there and whole.</summary>
+    public static bool IsUp(string name) => LabLayout.IsName(name) && new LabFolder(name).ReadRecord() is { Up: true };
+
+    /// <summary>Finds a lab that is up.</summary>
+    /// <exception cref="LabException">There is none of that name, or it is half-made.</exception>
+    public static Lab Open(string name = "demo")
+    {
+        var folder = FolderOf(name);
+        return folder.ReadRecord() switch
+        {
+            { Up: true } record => new Lab(folder, record),
+            null when !folder.Exists => throw new LabException($"There is no lab named {name}. Make one with: traceprobe lab up --name {name}"),
+            _ => throw new LabException($"Lab {name} is not complete. Remove it with: traceprobe lab down --name {name}"),
+        };
+    }
+
+    /// <summary>Makes a lab. When it fails or is cancelled, what was made so far is removed again.</summary>
+    /// <param name="options">Name and mode.</param>
+    /// <param name="progress">Told in a few words what is being made; may be null.</param>
+    /// <param name="cancellationToken">Stops the making and removes what there is.</param>
+    /// <exception cref="LabException">Not root, a tool is missing, or a lab of that name is there already.</exception>
+    /// <exception cref="OperationCanceledException">It was cancelled.</exception>
+    public static async Task<Lab> UpAsync(LabOptions options, IProgress<string>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        var folder = FolderOf(options.Name);
+        RequireRoot();
+        foreach (var tool in (string[])["ip", "unshare", "nsenter", "setsid", "mount", "sh", "sleep", "nginx", "dnsmasq", .. Iptables.Tools(options.Proxy)])
+        {
+            if (Command.Find(tool) is null)
+            {
+                throw Command.Missing(tool);
+            }
+        }
+
+        if (folder.Exists)
+        {
+            throw new LabException(folder.ReadRecord() is { Up: true }
+                ? $"Lab {options.Name} is up already. Remove it with 'traceprobe lab down --name {options.Name}', or give another --name."
+                : $"Lab {options.Name} is half-made, or being made. Remove it with: traceprobe lab down --name {options.Name}");
+        }
+
+        try
+        {
+            return await BuildAsync(folder, options, progress, cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            Down(options.Name);
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Removes a lab, whole or half-made: its processes, namespaces, cgroups and files. Without a lab of that name it does nothing.
+    /// </summary>
+    /// <returns>Whether there was one.</returns>
+    /// <exception cref="LabException">Not root, or something of it cannot be removed.</exception>
+    public static bool Down(string name = "demo", IProgress<string>? progress = null)
+    {
+        var lab = FolderOf(name);
+        RequireRoot();
+        if (!lab.Exists)
+        {
+            return false;
+        }
+
+        // The controller first, or it would restart what we end. It also goes by itself once its lab.json is gone.
+        progress?.Report("ending the controller");
+        File.Delete($"{lab.Path}/lab.json");
+        var (namespaces, cgroups, pids) = lab.Journal.Read();
+        ProcessTable.Kill(pids.ToList());
+
+        progress?.Report("ending what runs in its namespaces");
+        // By namespace and by cgroup: either alone finds them all, unless an earlier down was stopped between the two.
+        var inodes = namespaces.Select(n => NetNs.InodeOf(NetNs.PathOf(n))).Concat(lab.ReadPlaces().Select(p => p.NetNs)).Where(i => i != 0).ToHashSet();
+        for (var left = Left(); left.Count > 0; left = Left())
+        {
+            ProcessTable.Kill(left);
+        }
+
+        List<int> Left() => [.. ProcessTable.InNamespaces(inodes), .. cgroups.SelectMany(Cgroups.Members)];
+
+        progress?.Report("removing namespaces, cgroups and files");
+        LabNetwork.DeleteNamespaces(namespaces);
+        foreach (var cgroup in cgroups)
+        {
+            Cgroups.Remove(cgroup);
+        }
+
+        while (lab.Exists)
+        {
+            try
+            {
+                Directory.Delete(lab.Path, recursive: true);
+            }
+            catch (DirectoryNotFoundException)
+            {
+                // Somebody else removes the same lab; what is left is looked at again.
+            }
+        }
+
+        foreach (var parent in (string[])[LabLayout.LabsFolder, Path.GetDirectoryName(LabLayout.LabsFolder)!])
+        {
+            try
+            {
+                Directory.Delete(parent);
+            }
+            catch (IOException)
+            {
+                // Another lab lives there.
+                break;
+            }
+        }
+
+        return true;
+    }
+
+    private static async Task<Lab> BuildAsync(LabFolder folder, LabOptions options, IProgress<string>? progress, CancellationToken cancellationToken)
+    {
+        Directory.CreateDirectory(LabLayout.LabsFolder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute);
+        Directory.CreateDirectory(folder.Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        var record = new LabRecord { Name = options.Name, Proxy = options.Proxy, SelfCommand = options.SelfCommand, CreatedAt = TimeProvider.System.GetUtcNow() };
+        folder.Write(record);
+        Directory.CreateDirectory($"{folder.Path}/bin");
+        File.CreateSymbolicLink(folder.PausePath, Command.Find("sleep")!);
+        File.CreateSymbolicLink(folder.KubeProxyPath, Command.Find("sleep")!);
+        record = record with { Cgroup = Cgroups.TryMake(folder) };
+        folder.Write(record);
+
+        progress?.Report("writing the cluster's objects");
+        WriteObjects(folder);
+        var cluster = folder.Objects.Read();
+        var reconciler = new Reconciler(folder, record);
+        var lab = new Lab(folder, record);
+
+        // Our own processes take longest to start; they wait for lab.json to say that the lab is up.
+        progress?.Report("starting the controller");
+        LabProcesses.StartDetached(folder, null, [.. options.SelfCommand, LabProcess.ControllerVerb, "--name", options.Name], $"{folder.Path}/controller.log");
+        cancellationToken.ThrowIfCancellationRequested();
+
+        progress?.Report("laying the network");
+        LabNetwork.AddNamespaces(folder, LabNetwork.Frame.Concat(cluster.Pods.Select(p => p.Metadata.Name)));
+        LabNetwork.BuildFrame(folder);
+        if (options.Proxy == ProxyMode.Userspace)
+        {
+            lab.StartProxies();
+        }
+
+        LabNetwork.ConnectPods(folder, cluster.Pods);
+        cancellationToken.ThrowIfCancellationRequested();
+
+        progress?.Report("starting nodes, pods and resolvers");
+        var starts = LabLayout.Nodes.Select(n => n.Name).Append(LabNetwork.Outside)
+            .Select(what => Task.Run(() => LabProcesses.StartFrame(folder, what, options.Proxy), cancellationToken))
+            .Concat(cluster.Pods.Select(pod => Task.Run(() => LabProcesses.StartPod(folder, pod, record.Cgroup, cluster), cancellationToken)));
+        folder.Write([.. await Task.WhenAll(starts).ConfigureAwait(false)]);
+
+        progress?.Report("waiting for the pods to be ready");
+        using (folder.Lock())
+        {
+            for (var attempt = 0; ; attempt++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                cluster = reconciler.Round(probe: true);
+                if (cluster.Pods.All(p => p.IsReady)
+                    && (options.Proxy != ProxyMode.Userspace || LabLayout.Nodes.All(n => UserspaceProxy.ListensForAll(folder, n.Name))))
+                {
+                    break;
+                }
+
+                if (attempt == 200)
+                {
+                    throw new LabException(cluster.Pods.FirstOrDefault(p => !p.IsReady) is { } pod
+                        ? $"Pod {pod.Metadata.Name} does not become ready. {LastLines(folder, pod.Metadata.Name)}"
+                        : $"kube-proxy does not listen. {LastLines(folder, LabLayout.Nodes[0].Name)}");
+                }
+
+                await Task.Delay(20, cancellationToken).ConfigureAwait(false);
+            }
+        }
+
+        progress?.Report("letting the neighbours meet");
+        await MeetAsync(folder, cluster, cancellationToken).ConfigureAwait(false);
+        record = record with { Up = true };
+        folder.Write(record);
+        return new Lab(folder, record);
+    }
+
+    // A neighbour's first address resolution on links just laid can take a second; a first request must not be the one to pay for it,
+    // least of all one that becomes a baseline.
+    private static async Task MeetAsync(LabFolder folder, ClusterSnapshot cluster, CancellationToken cancellationToken)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(TimeSpan.FromSeconds(3));
+        var places = LabLayout.Nodes.Select(n => n.Name).Concat(cluster.Pods.Select(p => p.Metadata.Name));
+        var meetings = from source in places
+                       from pod in cluster.Pods
+                       from ip in pod.Status.PodIPs
+                       select ConnectAsync(folder.NetNsPath(source), IpAddress.Parse(ip.Ip), limit.Token);
+        await Task.WhenAll(meetings).ConfigureAwait(false);
+        cancellationToken.ThrowIfCancellationRequested();
+
+        static async Task ConnectAsync(string netns, IpAddress address, CancellationToken token)
+        {
+            using var socket = NetNs.Run(netns, () => new Socket(address.Family, SocketType.Stream, ProtocolType.Tcp));
+            try
+            {
+                // The echo port: a refusal is an answer too.
+                await socket.ConnectAsync(new AddressPort(address, 7).ToIPEndPoint(), token).ConfigureAwait(false);
+            }
+            catch (Exception e) when (e is SocketException or OperationCanceledException)
+            {
+                // Whoever cannot be met now is met, or missed, by the request that needs it.
+            }
+        }
+    }
+
+    private static void WriteObjects(LabFolder folder)
+    {
+        foreach (var node in LabLayout.Nodes)
+        {
+            folder.Objects.Put(LabObjects.NodeOf(node));
+        }
+
+        foreach (var service in LabObjects.Services)
+        {
+            folder.Objects.Put(service);
+        }
+
+        foreach (var pod in LabObjects.Pods)
+        {
+            folder.Objects.Put(WithContainers(pod));
+        }
+
+        folder.Objects.Put(LabObjects.KubernetesSlice);
+    }
+
+    // What the kubelet adds when it starts a pod.
+    private static Pod WithContainers(Pod pod) => pod with
+    {
+        Status = pod.Status with
+        {
+            ContainerStatuses =
+            [
+                .. pod.Spec.Containers.Select(c => new ContainerStatus
+                {
+                    Name = c.Name,
+                    State = new ContainerState { Running = new ContainerStateDetail() },
+                    ContainerID = $"containerd://{RandomNumberGenerator.GetHexString(64, lowercase: true)}",
+                }),
+            ],
+        },
+    };
+
+    private void StartProxies()
+    {
+        foreach (var node in LabLayout.Nodes)
+        {
+            Directory.CreateDirectory(_folder.PlaceFolder(node.Name));
+            LabProcesses.StartDetached(_folder, _folder.NetNsPath(node.Name),
+                [.. _record.SelfCommand, LabProcess.ProxyVerb, "--name", Name, "--node", node.Name], $"{_folder.PlaceFolder(node.Name)}/kube-proxy.log");
+        }
+    }
+
+    // What its logs say: they are removed with the lab.
+    private static string LastLines(LabFolder folder, string what) => string.Join(' ', Directory.GetFiles(folder.PlaceFolder(what), "*.log")
+        .SelectMany(f => File.ReadLines(f).TakeLast(3).Select(line => $"{Path.GetFileName(f)}: {line}")));
+
+    private static LabFolder FolderOf(string name) => LabLayout.IsName(name)
+        ? new LabFolder(name)
+        : throw new LabException($"'{name}' cannot be a lab's name: use 1 to 20 of a-z, 0-9 and dashes, no dash at either end.");
+
+    private static void RequireRoot()
+    {
+        if (ProcessTable.EffectiveUser() != 0)
+        {
+            throw new LabException("The lab makes network namespaces and mounts, which only root may. Run it with sudo.");
+        }
+    }
+}

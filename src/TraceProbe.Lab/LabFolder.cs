@@ -1,0 +1,100 @@
+using System.Collections.Immutable;
+using System.Text.Json;
+using TraceProbe.Core.Net;
+
+namespace TraceProbe.Lab;
+
+/// <summary>The folder of one lab under /run: everything known of it, so that any process can open it.</summary>
+internal sealed class LabFolder
+{
+    internal LabFolder(string name)
+    {
+        Name = name;
+        Path = LabLayout.Folder(name);
+        Objects = new ObjectStore($"{Path}/objects");
+        Journal = new Journal($"{Path}/journal");
+    }
+
+    internal string Name { get; }
+
+    internal string Path { get; }
+
+    internal ObjectStore Objects { get; }
+
+    internal Journal Journal { get; }
+
+    internal string SnapshotPath => $"{Path}/cluster.json";
+
+    internal string PlacesPath => $"{Path}/places.json";
+
+    internal string PausePath => $"{Path}/bin/pause";
+
+    /// <summary>The program that stands in for kube-proxy in the modes that need no process of their own.</summary>
+    internal string KubeProxyPath => $"{Path}/bin/kube-proxy";
+
+    internal bool Exists => Directory.Exists(Path);
+
+    /// <summary>The folder of a node, a pod or the outside.</summary>
+    internal string PlaceFolder(string place) => $"{Path}/places/{place}";
+
+    internal string EtcFolder(string place) => $"{Path}/places/{place}/etc";
+
+    internal string NetNsPath(string what) => NetNs.PathOf(LabLayout.NetNsOf(Name, what));
+
+    /// <summary>Present while the node's kube-proxy is stopped; says by which fault.</summary>
+    internal string PausedPath(string node) => $"{PlaceFolder(node)}/kube-proxy.paused";
+
+    internal LabRecord? ReadRecord()
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(File.ReadAllBytes($"{Path}/lab.json"), LabJson.Default.LabRecord);
+        }
+        catch (FileNotFoundException)
+        {
+            return null;
+        }
+        catch (DirectoryNotFoundException)
+        {
+            return null;
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            throw new LabException($"Lab {Name} belongs to root, and only root may look into it. Run it with sudo.", e);
+        }
+    }
+
+    internal void Write(LabRecord record) => Files.Replace($"{Path}/lab.json", JsonSerializer.SerializeToUtf8Bytes(record, LabJson.Default.LabRecord));
+
+    internal ImmutableArray<Place> ReadPlaces() => File.Exists(PlacesPath)
+        ? JsonSerializer.Deserialize(File.ReadAllBytes(PlacesPath), PlaceJson.Default.ImmutableArrayPlace)
+        : [];
+
+    internal void Write(ImmutableArray<Place> places) => Files.Replace(PlacesPath, JsonSerializer.SerializeToUtf8Bytes(places, PlaceJson.Default.ImmutableArrayPlace));
+
+    /// <summary>Takes the lab's lock: whoever changes objects, rules or processes of a lab holds it, in whatever process it runs.</summary>
+    /// <exception cref="LabException">It is held for more than ten seconds.</exception>
+    internal FileStream Lock()
+    {
+        for (var attempt = 0; ; attempt++)
+        {
+            try
+            {
+                // FileShare.None is flock(2) here, so the kernel lets go of it when its holder dies.
+                return new FileStream($"{Path}/lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            }
+            catch (DirectoryNotFoundException e)
+            {
+                throw new LabException($"There is no lab named {Name}. Make one with: traceprobe lab up --name {Name}", e);
+            }
+            catch (IOException) when (attempt < 1000)
+            {
+                Thread.Sleep(10);
+            }
+            catch (IOException e)
+            {
+                throw new LabException($"Lab {Name} has been busy for ten seconds: another process holds {Path}/lock.", e);
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+using System.Globalization;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Net;
+
+namespace TraceProbe.Lab;
+
+/// <summary>
+/// The processes of nodes and pods. Each place has a <c>pause</c> process that holds its network and mount namespaces, with the
+/// place's own /etc/resolv.conf and /etc/hosts; pods also have a cgroup named the way
+/// kubelet names it.
+/// </summary>
+internal static class LabProcesses
+{
+    /// <summary>Starts a node's holder, or the outside with its resolver.</summary>
+    internal static Place StartFrame(LabFolder lab, string what, ProxyMode proxy)
+    {
+        var folder = Prepare(lab, what);
+        var node = LabLayout.Nodes.FirstOrDefault(n => n.Name == what);
+        File.WriteAllText($"{folder}/etc/resolv.conf", ResolvConf.OfNode);
+        File.WriteAllText($"{folder}/etc/hosts", node is null ? "127.0.0.1\tlocalhost\n" : ResolvConf.HostsOf(node));
+        var commands = new List<string>();
+        if (node is null)
+        {
+            File.WriteAllText($"{folder}/dnsmasq.conf", DnsRecords.Outside());
+            commands.Add(Daemon("dnsmasq", Dnsmasq(folder), $"{folder}/dnsmasq.log"));
+        }
+        else if (proxy != ProxyMode.Userspace)
+        {
+            // The controller writes the rules; on a real node a kube-proxy is seen to run.
+            commands.Add(Daemon("kube-proxy", $"{lab.KubeProxyPath} infinity", "/dev/null"));
+        }
+
+        var pids = Start(lab, what, null, commands);
+        return new Place
+        {
+            Name = node is null ? LabNetwork.Outside : $"node/{what}",
+            Kind = node is null ? PlaceKind.Outside : PlaceKind.Node,
+            Node = node?.Name,
+            Pid = pids["pause"],
+            NetNs = NetNs.InodeOf(lab.NetNsPath(what)),
+            NetNsPath = lab.NetNsPath(what),
+            EtcPath = lab.EtcFolder(what),
+            Addresses = node is null
+                ? [IpAddress.Parse(LabLayout.OutsideIPv4), IpAddress.Parse(LabLayout.OutsideIPv6)]
+                : [IpAddress.Parse(node.IPv4), IpAddress.Parse(node.IPv6), IpAddress.Parse(node.BridgeIPv4), IpAddress.Parse(node.BridgeIPv6)],
+        };
+    }
+
+    /// <summary>Starts a pod's holder and what runs in it.</summary>
+    internal static Place StartPod(LabFolder lab, Pod pod, string? cgroupRoot, ClusterSnapshot cluster)
+    {
+        var what = pod.Metadata.Name;
+        var folder = Prepare(lab, what);
+        GiveResolvConf(lab, pod);
+        File.WriteAllText($"{folder}/etc/hosts", ResolvConf.HostsOf(pod));
+        string? cgroup = null;
+        if (cgroupRoot is not null)
+        {
+            // kubelet with the cgroupfs driver: kubepods/QOS/podUID/CONTAINER.
+            var id = pod.Status.ContainerStatuses.Select(c => c.ContainerID).FirstOrDefault()?.Replace("containerd://", "", StringComparison.Ordinal) ?? what;
+            cgroup = $"{cgroupRoot}/kubepods/besteffort/pod{pod.Metadata.Uid}/{id}";
+            Directory.CreateDirectory(cgroup);
+        }
+
+        var commands = new List<string>();
+        if (IsServer(pod))
+        {
+            PrepareNginx(folder, pod);
+            commands.Add(Nginx(folder));
+        }
+        else if (IsDns(pod))
+        {
+            File.WriteAllText($"{folder}/hosts", DnsRecords.Hosts(cluster));
+            File.WriteAllText($"{folder}/dnsmasq.conf", DnsRecords.Configuration(cluster, $"{folder}/hosts"));
+            commands.Add(Daemon("dnsmasq", Dnsmasq(folder), $"{folder}/dnsmasq.log"));
+        }
+
+        var pids = Start(lab, what, cgroup, commands);
+        return new Place
+        {
+            Name = $"pod/{pod.Metadata.Namespace}/{what}",
+            Kind = PlaceKind.Pod,
+            Node = pod.Spec.NodeName,
+            PodNamespace = pod.Metadata.Namespace,
+            PodName = what,
+            PodUid = pod.Metadata.Uid,
+            Pid = pids["pause"],
+            NetNs = NetNs.InodeOf(lab.NetNsPath(what)),
+            NetNsPath = lab.NetNsPath(what),
+            EtcPath = lab.EtcFolder(what),
+            Addresses = [.. pod.Status.PodIPs.Select(i => IpAddress.Parse(i.Ip))],
+        };
+    }
+
+    internal static bool IsServer(Pod pod) => pod.Spec.Containers.Any(c => c.Name == "nginx");
+
+    internal static bool IsDns(Pod pod) => pod.Spec.Containers.Any(c => c.Name == "coredns");
+
+    /// <summary>
+    /// Writes a pod's resolv.conf when what its spec asks for is not what was written last. What somebody changed in the pod
+    /// itself stays, as kubelets leave it.
+    /// </summary>
+    internal static void GiveResolvConf(LabFolder lab, Pod pod)
+    {
+        var what = pod.Metadata.Name;
+        var ofNode = $"{lab.EtcFolder(pod.Spec.NodeName!)}/resolv.conf";
+        var text = ResolvConf.Of(pod, File.Exists(ofNode) ? File.ReadAllText(ofNode) : ResolvConf.OfNode);
+        if (Files.ReplaceIfChanged(GivenResolvConfPath(lab, pod), text))
+        {
+            // In place: the pod has this very file mounted.
+            File.WriteAllText($"{lab.EtcFolder(what)}/resolv.conf", text);
+        }
+    }
+
+    /// <summary>The copy of what a pod was given; without it, it is given anew.</summary>
+    internal static string GivenResolvConfPath(LabFolder lab, Pod pod) => $"{lab.PlaceFolder(pod.Metadata.Name)}/resolv.conf.given";
+
+    /// <summary>Runs a shell command in a place, in its namespaces.</summary>
+    internal static string Execute(LabFolder lab, string what, ReadOnlySpan<string> command)
+    {
+        var pause = PidOf(lab, what, "pause") ?? throw new LabException($"There is no {what} in the lab.");
+        return Command.Run(lab.NetNsPath(what), "nsenter", ["--target", pause.ToString(CultureInfo.InvariantCulture), "--mount", "--", .. command]);
+    }
+
+    /// <summary>Whether the server in the pod runs.</summary>
+    internal static bool ServerRuns(LabFolder lab, Pod pod) => PidOf(lab, pod.Metadata.Name, "nginx") is not null;
+
+    /// <summary>Ends the server in a pod, its workers too; the pod stays.</summary>
+    internal static void StopServer(LabFolder lab, Pod pod)
+    {
+        var pause = PidOf(lab, pod.Metadata.Name, "pause");
+        ProcessTable.Kill(ProcessTable.InNamespaces(new HashSet<uint> { NetNs.InodeOf(lab.NetNsPath(pod.Metadata.Name)) })
+            .Where(pid => pid != pause && NameOf(pid) == "nginx").ToList());
+    }
+
+    /// <summary>Starts the server in a pod again, in the pod's namespaces and cgroup.</summary>
+    internal static void StartServer(LabFolder lab, Pod pod) => StartAgain(lab, pod, "nginx", Nginx(lab.PlaceFolder(pod.Metadata.Name)));
+
+    /// <summary>Has the cluster's DNS read its records again.</summary>
+    /// <param name="lab">The lab.</param>
+    /// <param name="pod">The DNS pod.</param>
+    /// <param name="restart">True when its configuration changed too, which it reads at its start only.</param>
+    internal static void ReloadDns(LabFolder lab, Pod pod, bool restart)
+    {
+        var pid = PidOf(lab, pod.Metadata.Name, "dnsmasq");
+        if (pid is not null && !restart)
+        {
+            ProcessTable.Signal(pid.Value, ProcessTable.SigHup);
+            return;
+        }
+
+        if (pid is not null)
+        {
+            ProcessTable.Kill([pid.Value]);
+        }
+
+        var folder = lab.PlaceFolder(pod.Metadata.Name);
+        StartAgain(lab, pod, "dnsmasq", Daemon("dnsmasq", Dnsmasq(folder), $"{folder}/dnsmasq.log"));
+    }
+
+    /// <summary>Starts one of the lab's own processes, detached from this one.</summary>
+    /// <param name="lab">The lab.</param>
+    /// <param name="netns">The namespace to start it in; null for ours.</param>
+    /// <param name="command">The command's words.</param>
+    /// <param name="log">The file for what it prints.</param>
+    internal static int StartDetached(LabFolder lab, string? netns, IEnumerable<string> command, string log)
+    {
+        var output = Command.Run(netns, "sh", ["-c", Daemon("it", string.Join(' ', command.Select(Quote)), log)]);
+        var pid = ReadPids(output)["it"];
+        lab.Journal.Process(pid);
+        return pid;
+    }
+
+    private static string Prepare(LabFolder lab, string what)
+    {
+        var folder = lab.PlaceFolder(what);
+        Directory.CreateDirectory($"{folder}/etc");
+        Directory.CreateDirectory($"{folder}/work");
+        return folder;
+    }
+
+    private static Dictionary<string, int> Start(LabFolder lab, string what, string? cgroup, IEnumerable<string> daemons)
+    {
+        // Slave, not private: when a namespace of this or another lab is deleted, the copy of its mount in here must go too, or it
+        // would live as long as this place does.
+        var inside = string.Join('\n',
+        [
+            "set -e",
+            // The place's own files over the machine's /etc: editors that replace a file (sed -i) work in it as on a real machine, and
+            // a resolv.conf that is a link here is none there. Where a kernel has no overlayfs the two files are mounted alone.
+            $"mount -t overlay overlay -o lowerdir=/etc,upperdir={lab.EtcFolder(what)},workdir={lab.PlaceFolder(what)}/work /etc 2>/dev/null || "
+                + $"{{ mount --bind {lab.EtcFolder(what)}/resolv.conf /etc/resolv.conf && mount --bind {lab.EtcFolder(what)}/hosts /etc/hosts; }}",
+            Daemon("pause", $"{lab.PausePath} infinity", "/dev/null"),
+            .. daemons,
+        ]);
+        var enter = cgroup is null ? "" : $"echo $$ > {cgroup}/cgroup.procs && ";
+        var output = Command.Run(lab.NetNsPath(what), "sh", ["-c", $"{enter}exec unshare --mount --propagation slave -- /bin/sh -c {Quote(inside)}"]);
+        var pids = ReadPids(output);
+        foreach (var (name, pid) in pids)
+        {
+            Remember(lab, what, name, pid);
+        }
+
+        return pids;
+    }
+
+    private static void StartAgain(LabFolder lab, Pod pod, string name, string daemon)
+    {
+        var what = pod.Metadata.Name;
+        var pause = PidOf(lab, what, "pause") ?? throw new LabException($"Pod {what} has no pause process any more. Take the lab down and up again.");
+        var cgroup = Cgroups.Of(pause);
+        var enter = cgroup is null ? "" : $"echo $$ > {cgroup}/cgroup.procs && ";
+        var output = Command.Run(lab.NetNsPath(what), "sh",
+            ["-c", $"{enter}exec nsenter --target {pause.ToString(CultureInfo.InvariantCulture)} --mount -- /bin/sh -c {Quote(daemon)}"]);
+        Remember(lab, what, name, ReadPids(output)[name]);
+    }
+
+    // In the background of a shell that is no job control shell, setsid needs no fork: $! is the daemon's own pid.
+    private static string Daemon(string name, string command, string log)
+        => $"setsid {command} </dev/null >>{log} 2>&1 &\necho {name} $!";
+
+    private static string Dnsmasq(string folder) => $"{Command.Find("dnsmasq")} --keep-in-foreground --log-facility=- --conf-file={folder}/dnsmasq.conf";
+
+    private static string Nginx(string folder) => Daemon("nginx", $"{Command.Find("nginx")} -p {folder} -e {folder}/error.log -c {folder}/nginx.conf", $"{folder}/nginx.log");
+
+    private static void PrepareNginx(string folder, Pod pod)
+    {
+        Directory.CreateDirectory($"{folder}/www");
+        File.WriteAllText($"{folder}/www/index.html", $"""
+            <!DOCTYPE html>
+            <html>
+            <head>
+            <title>Welcome to nginx!</title>
+            </head>
+            <body>
+            <h1>Welcome to nginx!</h1>
+            <p>Served by {pod.Metadata.Name}.</p>
+            </body>
+            </html>
+
+            """);
+        var temporary = string.Join(' ', ((string[])["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]).Select(n => $"{n}_temp_path {folder}/tmp;"));
+        File.WriteAllText($"{folder}/nginx.conf", $$"""
+            daemon off;
+            user root;
+            worker_processes 1;
+            pid {{folder}}/nginx.pid;
+            error_log {{folder}}/error.log;
+            events { worker_connections 512; }
+            http {
+                access_log {{folder}}/access.log;
+                {{temporary}}
+                default_type text/html;
+                server {
+                    listen 80;
+                    listen [::]:80;
+                    root {{folder}}/www;
+                    location = /ready {
+                        access_log off;
+                        if (-f {{folder}}/not-ready) { return 503; }
+                        return 200 "ready\n";
+                    }
+                }
+            }
+
+            """);
+    }
+
+    private static Dictionary<string, int> ReadPids(string output)
+    {
+        var pids = new Dictionary<string, int>();
+        foreach (var line in output.Split('\n', StringSplitOptions.RemoveEmptyEntries))
+        {
+            var space = line.IndexOf(' ', StringComparison.Ordinal);
+            pids[line[..space]] = int.Parse(line.AsSpan(space + 1), NumberStyles.None, CultureInfo.InvariantCulture);
+        }
+
+        return pids;
+    }
+
+    // With its start time: the name of a process that has just been forked is still the shell's, and a number may be recycled.
+    private static void Remember(LabFolder lab, string what, string name, int pid)
+    {
+        lab.Journal.Process(pid);
+        File.WriteAllText(PidPath(lab, what, name), string.Create(CultureInfo.InvariantCulture, $"{pid} {ProcessTable.StartTime(pid)}"));
+    }
+
+    private static int? PidOf(LabFolder lab, string what, string name)
+    {
+        var path = PidPath(lab, what, name);
+        return File.Exists(path) && File.ReadAllText(path).Split(' ') is [var number, var started]
+            && int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var pid)
+            && ulong.TryParse(started, NumberStyles.None, CultureInfo.InvariantCulture, out var time)
+            && ProcessTable.StartTime(pid) == time
+            ? pid
+            : null;
+    }
+
+    private static string? NameOf(int pid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/comm").Trim();
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
+
+    private static string PidPath(LabFolder lab, string what, string name) => $"{lab.PlaceFolder(what)}/{name}.started";
+
+    private static string Quote(string word) => "'" + word.Replace("'", "'\\''", StringComparison.Ordinal) + "'";
+}

@@ -1,0 +1,167 @@
+using System.Text;
+using System.Text.Json;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Net;
+
+namespace TraceProbe.Lab;
+
+/// <summary>
+/// One round of everything that follows objects in a cluster: kubelet's probes and resolv.conf, the EndpointSlice controller, the
+/// DNS records, kube-proxy on both nodes, and the saved snapshot. It looks at the state and makes it right, so a round may be run
+/// by the controller or by whoever has just changed an object, at any time; the lab's lock is held by the caller.
+/// </summary>
+internal sealed class Reconciler(LabFolder lab, LabRecord record)
+{
+    /// <summary>Runs one round.</summary>
+    /// <param name="probe">Whether the readiness probes are run too.</param>
+    /// <param name="forceRules">Whether rules are written even when nothing has changed, as a restarted kube-proxy does.</param>
+    internal ClusterSnapshot Round(bool probe = false, bool forceRules = false)
+    {
+        var cluster = lab.Objects.Read();
+        if (probe && Probe(cluster))
+        {
+            cluster = lab.Objects.Read();
+        }
+
+        cluster = FollowPods(cluster);
+        foreach (var pod in cluster.Pods.Where(p => Directory.Exists(lab.EtcFolder(p.Metadata.Name))))
+        {
+            LabProcesses.GiveResolvConf(lab, pod);
+        }
+
+        ServeNames(cluster);
+        Program(cluster, forceRules);
+        Files.ReplaceIfChanged(lab.SnapshotPath, Encoding.UTF8.GetString(ObjectStore.ToList(cluster)));
+        return cluster;
+    }
+
+    /// <summary>Writes a node's rules for other objects than the cluster's: a kube-proxy that has missed something.</summary>
+    internal void ProgramNode(NodePlan node, ClusterSnapshot cluster)
+    {
+        foreach (var ipv6 in (bool[])[false, true])
+        {
+            new Iptables(lab.NetNsPath(node.Name), record.Proxy, ipv6).Apply(RulesOf(cluster, node, ipv6));
+        }
+    }
+
+    /// <summary>Runs the readiness probes and writes the pods whose readiness has changed; says whether there were any.</summary>
+    internal bool Probe(ClusterSnapshot cluster)
+    {
+        var running = cluster.Pods.Where(p => Directory.Exists(lab.EtcFolder(p.Metadata.Name)));
+        var changed = false;
+        foreach (var pod in ReadinessProbes.RunAsync(lab, running).GetAwaiter().GetResult())
+        {
+            if (!SameText(pod.Status, cluster.FindPod(pod.Metadata.Namespace!, pod.Metadata.Name)!.Status))
+            {
+                lab.Objects.Put(pod);
+                changed = true;
+            }
+        }
+
+        return changed;
+    }
+
+    private ClusterSnapshot FollowPods(ClusterSnapshot cluster)
+    {
+        var changed = false;
+        var wanted = Slices.Of(cluster);
+        foreach (var slice in wanted)
+        {
+            var present = cluster.EndpointSlices.FirstOrDefault(s => s.Metadata.Name == slice.Metadata.Name && s.Metadata.Namespace == slice.Metadata.Namespace);
+            if (present is null || !SameText(present, slice))
+            {
+                lab.Objects.Put(slice with
+                {
+                    Metadata = slice.Metadata with
+                    {
+                        Uid = present?.Metadata.Uid,
+                        ResourceVersion = present?.Metadata.ResourceVersion,
+                        CreationTimestamp = present?.Metadata.CreationTimestamp,
+                    },
+                });
+                changed = true;
+            }
+        }
+
+        foreach (var slice in cluster.EndpointSlices)
+        {
+            // The API server's own slice and others that no controller made are left alone.
+            if (slice.Metadata.Labels.ContainsKey("endpointslice.kubernetes.io/managed-by")
+                && !wanted.Any(s => s.Metadata.Name == slice.Metadata.Name && s.Metadata.Namespace == slice.Metadata.Namespace))
+            {
+                lab.Objects.Delete("endpointslices", slice.Metadata);
+                changed = true;
+            }
+        }
+
+        return changed ? lab.Objects.Read() : cluster;
+    }
+
+    private void ServeNames(ClusterSnapshot cluster)
+    {
+        foreach (var pod in cluster.Pods.Where(LabProcesses.IsDns).Where(p => Directory.Exists(lab.EtcFolder(p.Metadata.Name))))
+        {
+            var folder = lab.PlaceFolder(pod.Metadata.Name);
+            var hosts = Files.ReplaceIfChanged($"{folder}/hosts", DnsRecords.Hosts(cluster));
+            var configuration = Files.ReplaceIfChanged($"{folder}/dnsmasq.conf", DnsRecords.Configuration(cluster, $"{folder}/hosts"));
+            if (hosts || configuration)
+            {
+                LabProcesses.ReloadDns(lab, pod, restart: configuration);
+            }
+        }
+    }
+
+    private void Program(ClusterSnapshot cluster, bool force)
+    {
+        var work = new List<Action>();
+        foreach (var node in LabLayout.Nodes.Where(n => !File.Exists(lab.PausedPath(n.Name))))
+        {
+            foreach (var ipv6 in (bool[])[false, true])
+            {
+                var tables = RulesOf(cluster, node, ipv6);
+                var text = Iptables.Compose(tables, "");
+                var applied = $"{lab.PlaceFolder(node.Name)}/rules.{(ipv6 ? "v6" : "v4")}";
+                if (!force && File.Exists(applied) && File.ReadAllText(applied) == text)
+                {
+                    continue;
+                }
+
+                work.Add(() =>
+                {
+                    new Iptables(lab.NetNsPath(node.Name), record.Proxy, ipv6).Apply(tables);
+                    Files.Replace(applied, text);
+                });
+            }
+        }
+
+        Parallel.Invoke([.. work]);
+    }
+
+    private IReadOnlyList<RuleTable> RulesOf(ClusterSnapshot cluster, NodePlan node, bool ipv6)
+    {
+        if (record.Proxy == ProxyMode.Userspace)
+        {
+            return UserspaceRules.Write(cluster, IpAddress.Parse(ipv6 ? node.IPv6 : node.IPv4), UserspaceRules.AllotPorts(cluster, $"{lab.Path}/proxy-ports"));
+        }
+
+        return KubeProxyRules.Write(cluster, new KubeProxyOptions
+        {
+            NodeName = node.Name,
+            ClusterCidrs = [IpNetwork.Parse(LabLayout.ClusterCidrIPv4), IpNetwork.Parse(LabLayout.ClusterCidrIPv6)],
+            NodeAddresses = [IpAddress.Parse(node.IPv4), IpAddress.Parse(node.IPv6)],
+        }, ipv6);
+    }
+
+    // Records with arrays compare by reference; their text says whether they mean the same.
+    private static bool SameText(PodStatus one, PodStatus other)
+        => Text(new Pod { Status = one }) == Text(new Pod { Status = other });
+
+    private static bool SameText(EndpointSlice one, EndpointSlice other)
+        => Text(one with { Metadata = Bare(one.Metadata) }) == Text(other with { Metadata = Bare(other.Metadata) });
+
+    private static ObjectMeta Bare(ObjectMeta metadata) => metadata with { Uid = null, ResourceVersion = null, CreationTimestamp = null };
+
+    private static string Text(Pod pod) => JsonSerializer.Serialize(pod, KubernetesJson.Default.Pod);
+
+    private static string Text(EndpointSlice slice) => JsonSerializer.Serialize(slice, KubernetesJson.Default.EndpointSlice);
+}

@@ -1,0 +1,63 @@
+using System.Diagnostics;
+using System.Globalization;
+
+namespace TraceProbe.Capture.Tests;
+
+public sealed class NetworkNamespaceTests
+{
+    [Fact]
+    public void MissingName_SaysNoSuchNamespace()
+        => Should.Throw<FileNotFoundException>(() => NetworkNamespace.Open("/run/netns/tp-test-not-there")).Message.ShouldContain("No such namespace");
+
+    [Theory]
+    [InlineData("/etc/passwd")]
+    [InlineData("/proc/self/ns/mnt")]
+    public void OtherFile_IsRefused(string path)
+        => Should.Throw<IOException>(() => NetworkNamespace.Open(path)).Message.ShouldContain("not a network namespace");
+
+    [Fact]
+    public void Current_HasTheInodeOfProcSelf()
+    {
+        using var current = NetworkNamespace.OpenCurrent();
+        File.ResolveLinkTarget("/proc/self/ns/net", false)!.Name.ShouldBe(string.Create(CultureInfo.InvariantCulture, $"net:[{current.Inode}]"));
+    }
+
+    [Fact]
+    public void Run_SeesTheOtherNamespaceAndLeavesTheCallerWhereItWas()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "needs root");
+        var name = $"tp-ns-{Environment.ProcessId}-{Random.Shared.Next(100_000)}";
+        Ip("netns", "add", name);
+        try
+        {
+            using var space = NetworkNamespace.Open("/run/netns/" + name);
+            using var before = NetworkNamespace.OpenCurrent();
+            space.Inode.ShouldNotBe(before.Inode);
+            space.Run(() => { using var inside = NetworkNamespace.OpenCurrent(); return inside.Inode; }).ShouldBe(space.Inode);
+            space.Run(() => File.ReadAllLines("/proc/thread-self/net/dev").Length).ShouldBe(3, "two lines of heading, and lo");
+            using var after = NetworkNamespace.OpenCurrent();
+            after.Inode.ShouldBe(before.Inode);
+            Should.Throw<InvalidTimeZoneException>(() => space.Run(() => throw new InvalidTimeZoneException()));
+        }
+        finally
+        {
+            Ip("netns", "del", name);
+        }
+    }
+
+    [Fact]
+    public void BootClock_AgreesWithUptime()
+    {
+        var uptime = double.Parse(File.ReadAllText("/proc/uptime").Split(' ')[0], CultureInfo.InvariantCulture);
+        (BootClock.Now / 1e9).ShouldBe(uptime, 60);
+        var first = BootClock.Now;
+        BootClock.Now.ShouldBeGreaterThanOrEqualTo(first);
+    }
+
+    private static void Ip(params string[] arguments)
+    {
+        using var process = Process.Start("ip", arguments);
+        process.WaitForExit();
+        process.ExitCode.ShouldBe(0);
+    }
+}

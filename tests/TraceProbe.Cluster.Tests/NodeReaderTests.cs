@@ -1,0 +1,127 @@
+using System.Diagnostics;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Rules;
+
+namespace TraceProbe.Cluster.Tests;
+
+/// <summary>Reads a real node: a network namespace made here, with rules of both backends and a server in it.</summary>
+public sealed class NodeReaderTests
+{
+    [Fact]
+    public void NamespaceWithRulesAndServer_IsReadWhole()
+    {
+        Assert.SkipUnless(Environment.UserName == "root", "needs root");
+        foreach (var tool in new[] { "ip", "iptables-legacy", "iptables-nft", "dnsmasq" })
+        {
+            Assert.SkipWhen(Tool.Find(tool) is null, $"needs {tool}");
+        }
+
+        var name = $"tpcl-{Environment.ProcessId}";
+        Process? server = null;
+        Shell($"ip netns add {name}");
+        try
+        {
+            Shell($"ip -n {name} link set lo up && ip -n {name} addr add 10.77.0.1/24 dev lo");
+            Shell($"ip netns exec {name} iptables-legacy -t nat -A PREROUTING -d 10.96.0.1/32 -p tcp --dport 80 -j DNAT --to-destination 10.78.0.5:8080");
+            Shell($"ip netns exec {name} iptables-nft -t filter -A FORWARD -m comment --comment \"a word\" -j DROP");
+            Shell($"ip netns exec {name} nft add table ip kube-proxy");
+            server = Process.Start(new ProcessStartInfo("ip", ["netns", "exec", name, Tool.Find("dnsmasq")!, "--keep-in-foreground", "--port=5399", "--conf-file=/dev/null", "--pid-file=", "--no-resolv", "--listen-address=10.77.0.1", "--bind-interfaces"]))!;
+            var account = Until(() => NodeReader.Read(new Place { Name = "node/n1", Node = "n1", Kind = PlaceKind.Node, NetNsPath = $"/run/netns/{name}" }, []), a => a.Listeners.Length >= 2);
+
+            account.Unread.ShouldBeEmpty();
+            account.Name.ShouldBe("n1");
+            account.NetNs.ShouldNotBe(0u);
+            account.NftTables.ShouldContain("ip kube-proxy");
+            account.HasIpvs.ShouldBeFalse();
+            account.Sysctls.ShouldContainKey("net.ipv4.ip_forward");
+            account.Sysctls.ShouldContainKey("net.ipv4.conf.lo.rp_filter");
+            account.ListenersReadIn.ShouldBe([account.NetNs]);
+            account.ProxyLookedFor.ShouldBeTrue();
+            account.KubeProxy.ShouldBeNull();
+            RouteTable.Parse(account.Routes).Lookup(IpAddress.Parse("10.77.0.1"))!.Type.ShouldBe("local");
+
+            var sets = account.Dumps.Select(RuleSet.Parse).ToArray();
+            sets.Single(s => s is { Backend: RuleBackend.Legacy, IsIPv6: false }).Table("nat")!.Chain("PREROUTING")!.Rules[0].Target
+                .ShouldBeOfType<RuleTarget.Dnat>().First.ShouldBe(IpAddress.Parse("10.78.0.5"));
+            sets.Single(s => s is { Backend: RuleBackend.Nft, IsIPv6: false }).Table("filter")!.Chain("FORWARD")!.Rules[0].Comment.ShouldBe("a word");
+            var walk = RuleWalk.Run(sets, new VirtualPacket
+            {
+                Tuple = new FiveTuple(IpProtocol.Tcp, AddressPort.Parse("10.77.0.9:4000"), AddressPort.Parse("10.96.0.1:80")),
+                Routes = RouteTable.Parse(account.Routes),
+            });
+            walk.Outcome.ShouldBe(WalkOutcome.Dropped);
+            walk.Backends.Single().Address.ShouldBe(AddressPort.Parse("10.78.0.5:8080"));
+
+            var tcp = account.Listeners.Single(l => l.Protocol == IpProtocol.Tcp);
+            tcp.Local.ShouldBe(AddressPort.Parse("10.77.0.1:5399"));
+            tcp.Process!.Command.ShouldBe("dnsmasq");
+            account.Listeners.ShouldContain(l => l.Protocol == IpProtocol.Udp && l.Local == tcp.Local);
+
+            var times = Enumerable.Range(0, 5).Select(_ =>
+            {
+                var watch = Stopwatch.StartNew();
+                NodeReader.Read(new Place { Name = "node/n1", NetNsPath = $"/run/netns/{name}" }, []);
+                return watch.Elapsed.TotalMilliseconds;
+            }).ToArray();
+            TestContext.Current.TestOutputHelper?.WriteLine($"reading takes {string.Join(", ", times.Select(t => $"{t:F0}"))} ms");
+        }
+        finally
+        {
+            if (server is not null)
+            {
+                server.Kill(entireProcessTree: true);
+                server.WaitForExit();
+                server.Dispose();
+            }
+
+            Shell($"ip netns delete {name}");
+        }
+    }
+
+    [Fact]
+    public void MissingNamespace_IsUnreadWithTheReason()
+    {
+        var account = NodeReader.Read(new Place { Name = "node/gone", NetNsPath = "/run/netns/there-is-no-such-namespace" }, []);
+        account.Dumps.ShouldBeEmpty();
+        account.ProxyLookedFor.ShouldBeFalse();
+        account.Unread.Select(u => u.What).ShouldBe(["rules and sysctls of gone", "listening sockets of gone", "routes of gone"], ignoreOrder: true);
+        account.Unread.ShouldAllBe(u => u.Why.Contains("there-is-no-such-namespace", StringComparison.Ordinal) && u.What.Contains("gone", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("   0: 0100007F:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000   102        0 21432 1 0000000000000000 100 0 0 10 0", "127.0.0.1:53", 10, 21432ul)]
+    [InlineData("   1: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 77 1 0", "[::]:80", 10, 77ul)]
+    [InlineData("   2: B80D01200000000000000000010000FF:1F90 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 78 2 0", "[2001:db8::ff00:1]:8080", 7, 78ul)]
+    public void SocketLine_IsReadInTheMachinesByteOrder(string line, string local, int state, ulong inode)
+    {
+        ListenerReader.TryParse(line, out var address, out _, out var readState, out var readInode).ShouldBeTrue();
+        address.ToString().ShouldBe(local);
+        readState.ShouldBe(state);
+        readInode.ShouldBe(inode);
+    }
+
+    [Fact]
+    public void ToolThatFails_SaysItsOwnWords()
+    {
+        Should.Throw<IOException>(() => Tool.Run("/bin/sh", TimeSpan.FromSeconds(10), "-c", "echo no such luck >&2; exit 3")).Message.ShouldBe("sh failed with exit code 3: no such luck.");
+        Should.Throw<IOException>(() => Tool.Run("/bin/sh", TimeSpan.FromMilliseconds(50), "-c", "sleep 10")).Message.ShouldContain("did not end within");
+        Should.Throw<IOException>(() => Tool.Run("/nonexistent", TimeSpan.FromSeconds(1))).Message.ShouldContain("could not be started");
+        Tool.Run("/bin/sh", TimeSpan.FromSeconds(10), "-c", "echo fine").ShouldBe("fine\n");
+    }
+
+    private static T Until<T>(Func<T> read, Func<T, bool> good)
+    {
+        for (var attempt = 0; ; attempt++)
+        {
+            var value = read();
+            if (good(value) || attempt == 50)
+            {
+                return value;
+            }
+
+            Thread.Sleep(100);
+        }
+    }
+
+    private static void Shell(string command) => Tool.Run("/bin/sh", TimeSpan.FromSeconds(20), "-c", command);
+}
