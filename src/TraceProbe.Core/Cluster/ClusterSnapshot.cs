@@ -1,5 +1,7 @@
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using System.Text.Json.Serialization;
+using TraceProbe.Core.Net;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -31,42 +33,141 @@ public sealed record ClusterSnapshot
     public ImmutableArray<Unread> Unread { get; init => field = value.IsDefault ? [] : value; } = [];
 
     /// <summary>The Service of that name, or null.</summary>
-    public Service? FindService(string ns, string name)
-        => Services.FirstOrDefault(s => s.Metadata.Name == name && (s.Metadata.Namespace ?? "default") == ns);
+    public Service? FindService(string ns, string name) => Index.Services.GetValueOrDefault((ns, name));
 
     /// <summary>The Service that holds this address as a cluster, external or load balancer address, or null.</summary>
-    public Service? FindServiceByAddress(Net.IpAddress address)
-    {
-        var text = address.ToString();
-        return Services.FirstOrDefault(s => s.Spec.ClusterIP == text || s.Spec.ClusterIPs.Contains(text) || s.Spec.ExternalIPs.Contains(text)
-            || s.Status.LoadBalancer.Ingress.Any(i => i.Ip == text));
-    }
+    public Service? FindServiceByAddress(IpAddress address) => Index.ServicesByAddress.GetValueOrDefault(address);
+
+    /// <summary>The Service port that takes this port of one of its Service's addresses (<see cref="FindServiceByAddress"/>), or null.</summary>
+    /// <param name="at">The address and port.</param>
+    /// <param name="protocol">The protocol.</param>
+    public ServicePort? FindServicePort(AddressPort at, IpProtocol protocol)
+        => FindServiceByAddress(at.Address) is { } service ? ServiceMeaning.FindPort(service, at.Port, protocol) : null;
 
     /// <summary>The Pod of that name, or null.</summary>
-    public Pod? FindPod(string ns, string name)
-        => Pods.FirstOrDefault(p => p.Metadata.Name == name && (p.Metadata.Namespace ?? "default") == ns);
+    public Pod? FindPod(string ns, string name) => Index.Pods.GetValueOrDefault((ns, name));
 
     /// <summary>The running Pod that holds this address itself (host-network pods share their node's and are left out), or null.</summary>
-    public Pod? FindPodByAddress(Net.IpAddress address)
-    {
-        var text = address.ToString();
-        return Pods.FirstOrDefault(p => !p.Spec.HostNetwork && p.Status.Phase is not ("Succeeded" or "Failed")
-            && (p.Status.PodIP == text || p.Status.PodIPs.Any(i => i.Ip == text)));
-    }
+    public Pod? FindPodByAddress(IpAddress address) => Index.PodsByAddress.GetValueOrDefault(address);
+
+    /// <summary>The Node of that name, or null.</summary>
+    public Node? FindNode(string name) => Index.Nodes.GetValueOrDefault(name);
 
     /// <summary>The EndpointSlices of a Service.</summary>
     public IEnumerable<EndpointSlice> SlicesOf(Service service)
-        => EndpointSlices.Where(s => s.ServiceName == service.Metadata.Name && s.Metadata.Namespace == service.Metadata.Namespace);
+    {
+        ArgumentNullException.ThrowIfNull(service);
+        return Index.Slices.GetValueOrDefault((service.Metadata.Namespace, service.Metadata.Name)) ?? [];
+    }
 
     /// <summary>The Pods in the Service's namespace that carry all labels of its selector; none when it has no selector.</summary>
     public IEnumerable<Pod> PodsSelectedBy(Service service)
-        => service.Spec.Selector.IsEmpty ? [] : Pods.Where(p => p.Metadata.Namespace == service.Metadata.Namespace
-            && service.Spec.Selector.All(want => p.Metadata.Labels.GetValueOrDefault(want.Key) == want.Value));
+    {
+        ArgumentNullException.ThrowIfNull(service);
+        return service.Spec.Selector.IsEmpty ? [] : (Index.PodsByNamespace.GetValueOrDefault(service.Metadata.Namespace ?? "") ?? [])
+            .Where(p => service.Spec.Selector.All(want => p.Metadata.Labels.GetValueOrDefault(want.Key) == want.Value));
+    }
 
     /// <summary>The cluster's DNS Service: kube-system/kube-dns by name, else the one labelled <c>k8s-app=kube-dns</c>; null when there is none.</summary>
     [JsonIgnore]
     public Service? ClusterDns => FindService("kube-system", "kube-dns")
         ?? Services.FirstOrDefault(s => s.Metadata.Labels.GetValueOrDefault("k8s-app") == "kube-dns");
+
+    /// <summary>Whether both hold the same lists of objects; the objects themselves are not compared.</summary>
+    /// <param name="other">The other snapshot.</param>
+    public bool Equals(ClusterSnapshot? other) => other is not null && ClusterDomain == other.ClusterDomain && Services == other.Services
+        && EndpointSlices == other.EndpointSlices && Pods == other.Pods && Nodes == other.Nodes && Unread == other.Unread;
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(ClusterDomain, Services, EndpointSlices, Pods, Nodes, Unread);
+
+    // A copy that was made with other objects still holds the index of the original: it is asked what it was made of.
+    private ObjectIndex Index
+    {
+        get
+        {
+            if (field is not { } index || !index.IsOf(this))
+            {
+                field = index = new ObjectIndex(this);
+            }
+
+            return index;
+        }
+    }
+
+    /// <summary>
+    /// The objects by what they are looked up by: one dictionary per question, each made when it is first asked. Of several objects that
+    /// answer, the first counts. Asked by several threads at once, each may make its own, and one of them stays.
+    /// </summary>
+    private sealed class ObjectIndex(ClusterSnapshot of)
+    {
+        private readonly ImmutableArray<Service> _services = of.Services;
+        private readonly ImmutableArray<EndpointSlice> _slices = of.EndpointSlices;
+        private readonly ImmutableArray<Pod> _pods = of.Pods;
+        private readonly ImmutableArray<Node> _nodes = of.Nodes;
+
+        public Dictionary<(string Namespace, string Name), Service> Services
+            => field ??= First(_services, s => (s.Metadata.Namespace ?? "default", s.Metadata.Name));
+
+        public Dictionary<(string Namespace, string Name), Pod> Pods => field ??= First(_pods, p => (p.Metadata.Namespace ?? "default", p.Metadata.Name));
+
+        public Dictionary<string, Node> Nodes => field ??= First(_nodes, n => n.Metadata.Name);
+
+        public Dictionary<IpAddress, Service> ServicesByAddress => field ??= ByAddress(_services, s => s.Spec.ClusterIPs.Append(s.Spec.ClusterIP)
+            .Concat(s.Spec.ExternalIPs).Concat(s.Status.LoadBalancer.Ingress.Select(i => i.Ip)));
+
+        public Dictionary<IpAddress, Pod> PodsByAddress => field ??= ByAddress(_pods.Where(p => !p.Spec.HostNetwork && p.Status.Phase is not ("Succeeded" or "Failed")),
+            p => p.Status.PodIPs.Select(i => (string?)i.Ip).Append(p.Status.PodIP));
+
+        public Dictionary<(string? Namespace, string Service), List<EndpointSlice>> Slices
+            => field ??= Groups(_slices.Where(s => s.ServiceName is not null), s => (s.Metadata.Namespace, s.ServiceName!));
+
+        public Dictionary<string, List<Pod>> PodsByNamespace => field ??= Groups(_pods, p => p.Metadata.Namespace ?? "");
+
+        public bool IsOf(ClusterSnapshot snapshot)
+            => _services == snapshot.Services && _slices == snapshot.EndpointSlices && _pods == snapshot.Pods && _nodes == snapshot.Nodes;
+
+        private static Dictionary<TKey, T> First<TKey, T>(ImmutableArray<T> objects, Func<T, TKey> key)
+            where TKey : notnull
+        {
+            var found = new Dictionary<TKey, T>(objects.Length);
+            foreach (var one in objects)
+            {
+                found.TryAdd(key(one), one);
+            }
+
+            return found;
+        }
+
+        private static Dictionary<IpAddress, T> ByAddress<T>(IEnumerable<T> objects, Func<T, IEnumerable<string?>> addresses)
+        {
+            var found = new Dictionary<IpAddress, T>();
+            foreach (var one in objects)
+            {
+                foreach (var text in addresses(one))
+                {
+                    if (IpAddress.TryParse(text, null, out var address))
+                    {
+                        found.TryAdd(address, one);
+                    }
+                }
+            }
+
+            return found;
+        }
+
+        private static Dictionary<TKey, List<T>> Groups<TKey, T>(IEnumerable<T> objects, Func<T, TKey> key)
+            where TKey : notnull
+        {
+            var found = new Dictionary<TKey, List<T>>();
+            foreach (var one in objects)
+            {
+                (CollectionsMarshal.GetValueRefOrAddDefault(found, key(one), out _) ??= []).Add(one);
+            }
+
+            return found;
+        }
+    }
 }
 
 /// <summary>Something that could not be read, and why.</summary>

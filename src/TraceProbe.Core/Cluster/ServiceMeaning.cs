@@ -102,7 +102,7 @@ public static partial class ServiceMeaning
             return new BackendsInUse(usable, usable.All(b => b.Hints is null or { ForNodes.IsEmpty: true }) || node is not null);
         }
 
-        if (node is null || snapshot.Nodes.FirstOrDefault(n => n.Metadata.Name == node) is not { } known)
+        if (node is null || snapshot.FindNode(node) is not { } known)
         {
             return new BackendsInUse(usable, false);
         }
