@@ -200,6 +200,27 @@ public sealed class RulesWalkTests
     }
 
     [Fact]
+    public void OwnPacketToTheNodeItself_ComesInAgainThroughTheLoopback()
+    {
+        const string rules = """
+            raw: -A PREROUTING -i lo -j MARK --set-xmark 0x7/0x7
+            nat: -A PREROUTING -j DNAT --to-destination 10.244.1.1:1
+            filter: -A INPUT -i lo -m mark --mark 0x7/0x7 -j DROP
+            """;
+        Walk(rules, FromPod with { FromNode = true, Tuple = FromPod.Tuple with { Destination = AddressPort.Parse("172.30.0.11:80") } }).Outcome.ShouldBe(WalkOutcome.Dropped);
+        Walk(rules, FromPod with { Tuple = FromPod.Tuple with { Destination = AddressPort.Parse("172.30.0.11:80") } }).Backends.Single().Address.ToString().ShouldBe("10.244.1.1:1");
+    }
+
+    [Fact]
+    public void BeforeConntrackHasSeenThePacket_ThereIsNoConnectionToAskAbout()
+    {
+        Walk("raw: -A PREROUTING -m conntrack --ctstate NEW -j DROP").Outcome.ShouldBe(WalkOutcome.Untranslated);
+        Walk("raw: -A PREROUTING -m conntrack --ctstate INVALID -j DROP").Outcome.ShouldBe(WalkOutcome.Dropped);
+        Walk("raw: -A PREROUTING -m connmark ! --mark 0x1 -j DROP").Outcome.ShouldBe(WalkOutcome.Untranslated);
+        Walk("mangle: -A PREROUTING -m conntrack --ctstate NEW -j DROP").Outcome.ShouldBe(WalkOutcome.Dropped);
+    }
+
+    [Fact]
     public void UntrackedPackets_AreNotTranslated()
         => Walk("""
             raw: -A PREROUTING -p tcp -j CT --notrack

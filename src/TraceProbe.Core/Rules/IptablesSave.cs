@@ -128,13 +128,37 @@ public static class IptablesSave
             var chains = new Dictionary<string, RuleChain>(_chains.Count, StringComparer.Ordinal);
             foreach (var chain in _chains.Values)
             {
-                chains.Add(chain.Name, new RuleChain(chain.Name, chain.Policy, chain.Rules.DrainToImmutable()));
+                chains.Add(chain.Name, new RuleChain(chain.Name, chain.Policy, chain.Rules.DrainToImmutable()) { Hook = chain.Policy is null ? null : HookOf(_table, chain.Name) });
             }
 
             _tables.Add(_table, new RuleTable(_table, chains));
             _chains.Clear();
             _last = null;
             _table = null;
+        }
+
+        // The priorities that the tables register with (include/uapi/linux/netfilter_ipv4.h, net/ipv4/netfilter/iptable_*.c).
+        private static BaseHook? HookOf(string table, string chain)
+        {
+            Hook? hook = chain switch
+            {
+                "PREROUTING" => Hook.Prerouting,
+                "INPUT" => Hook.Input,
+                "FORWARD" => Hook.Forward,
+                "OUTPUT" => Hook.Output,
+                "POSTROUTING" => Hook.Postrouting,
+                _ => null,
+            };
+            int? priority = table switch
+            {
+                "raw" => -300,
+                "mangle" => -150,
+                "nat" => hook is Hook.Prerouting or Hook.Output ? -100 : 100,
+                "filter" => 0,
+                "security" => 50,
+                _ => null,
+            };
+            return hook is { } where && priority is { } order ? new BaseHook(where, order, table == "nat") : null;
         }
 
         private void ReadChain(ReadOnlySpan<char> line)

@@ -3,7 +3,7 @@ using TraceProbe.Core.Net;
 
 namespace TraceProbe.Core.Rules;
 
-/// <summary>One condition of a rule, as the iptables extension of that name means it (iptables-extensions(8)).</summary>
+/// <summary>One condition of a rule, as the iptables extension of that name means it (iptables-extensions(8)), or the expression of nft(8) that means the same.</summary>
 /// <param name="Negated">Whether a <c>!</c> stands before it.</param>
 public abstract record RuleMatch(bool Negated)
 {
@@ -132,6 +132,21 @@ public abstract record RuleMatch(bool Negated)
     /// <param name="Fields">The packet's fields looked up, such as <c>dst,dst</c>.</param>
     /// <param name="Negated">Whether the packet must not be in it.</param>
     public sealed record InSet(string Name, string Fields, bool Negated) : RuleMatch(Negated);
+
+    /// <summary>nft: fields of the packet, looked up in a set of a table.</summary>
+    /// <param name="Fields">The fields, in the order of the set's elements.</param>
+    /// <param name="Set">The set.</param>
+    /// <param name="Negated">Whether the packet must not be in it.</param>
+    public sealed record Lookup(ImmutableArray<PacketField> Fields, MatchSet Set, bool Negated) : RuleMatch(Negated);
+
+    /// <summary>nft: a statement before a rule's last, which a packet that met the conditions before it undergoes whether or not it meets those after it.</summary>
+    /// <param name="Target">What the statement does; nothing that ends the rule.</param>
+    public sealed record Effect(RuleTarget Target) : RuleMatch(false);
+
+    /// <summary>nft: whether it is an IPv6 packet, where a table holds rules for both families.</summary>
+    /// <param name="IsIPv6">Whether IPv6 is meant, else IPv4.</param>
+    /// <param name="Negated">Whether the other one is meant.</param>
+    public sealed record Family(bool IsIPv6, bool Negated) : RuleMatch(Negated);
 
     /// <summary><c>-m nfacct</c>: counts, and is always true.</summary>
     /// <param name="Name">The counter.</param>

@@ -3,7 +3,7 @@ using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Rules;
 
-/// <summary>Which kernel interface a set of rules came through. A node can have both; then both apply.</summary>
+/// <summary>Which kernel interface a set of rules came through. A node can have all of them; then all apply.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<RuleBackend>))]
 public enum RuleBackend
 {
@@ -12,11 +12,14 @@ public enum RuleBackend
 
     /// <summary>nf_tables through iptables-nft.</summary>
     Nft,
+
+    /// <summary>nf_tables itself: tables that <c>nft</c>, kube-proxy's nftables mode, firewalld and others made.</summary>
+    Nftables,
 }
 
 /// <summary>The rules of one address family and one backend, as one dump gives them. Immutable.</summary>
 /// <param name="Backend">Where they came from.</param>
-/// <param name="IsIPv6">Whether they are ip6tables' rules.</param>
+/// <param name="IsIPv6">Whether they are those that IPv6 packets meet.</param>
 /// <param name="Tables">The tables, by name.</param>
 public sealed record RuleSet(RuleBackend Backend, bool IsIPv6, ImmutableSortedDictionary<string, RuleTable> Tables)
 {
@@ -42,31 +45,75 @@ public sealed record RuleSet(RuleBackend Backend, bool IsIPv6, ImmutableSortedDi
     public RuleTable? Table(string name) => Tables.GetValueOrDefault(name);
 }
 
-/// <summary>One table: <c>raw</c>, <c>mangle</c>, <c>nat</c>, <c>filter</c>, <c>security</c>.</summary>
+/// <summary>
+/// One table: <c>raw</c>, <c>mangle</c>, <c>nat</c>, <c>filter</c>, <c>security</c> of iptables, or one of nftables with its family before its
+/// name, such as <c>ip kube-proxy</c>.
+/// </summary>
 /// <param name="Name">Its name.</param>
 /// <param name="Chains">Its chains, by name; never changed. (Tens of thousands of them: an immutable dictionary takes many times as long to build.)</param>
 public sealed record RuleTable(string Name, IReadOnlyDictionary<string, RuleChain> Chains)
 {
+    /// <summary>Its named sets and maps, by name; iptables has none.</summary>
+    public IReadOnlyDictionary<string, MatchSet> Sets { get; init; } = ImmutableDictionary<string, MatchSet>.Empty;
+
     /// <summary>The chain of that name, or null.</summary>
     public RuleChain? Chain(string name) => Chains.GetValueOrDefault(name);
 }
 
 /// <summary>One chain with its rules in order.</summary>
 /// <param name="Name">Its name.</param>
-/// <param name="Policy">The policy of a built-in chain, <c>ACCEPT</c> or <c>DROP</c>; null for user-defined chains.</param>
+/// <param name="Policy">The policy of a base chain (built-in, in iptables' words), <c>ACCEPT</c> or <c>DROP</c>; null for the others.</param>
 /// <param name="Rules">The rules in order.</param>
-public sealed record RuleChain(string Name, string? Policy, ImmutableArray<Rule> Rules);
+public sealed record RuleChain(string Name, string? Policy, ImmutableArray<Rule> Rules)
+{
+    /// <summary>Where packets meet it by themselves; null for chains that rules lead to.</summary>
+    public BaseHook? Hook { get; init; }
+
+    /// <summary>The number nftables gave it when it was made; 0 for chains of iptables.</summary>
+    public long Handle { get; init; }
+}
+
+/// <summary>A place in a packet's way where the kernel asks rules (<c>enum nf_inet_hooks</c>, include/uapi/linux/netfilter.h).</summary>
+public enum Hook
+{
+    /// <summary>It came in, and its destination was not looked up yet.</summary>
+    Prerouting,
+
+    /// <summary>It is for the node itself.</summary>
+    Input,
+
+    /// <summary>It came in and goes out.</summary>
+    Forward,
+
+    /// <summary>The node sends it.</summary>
+    Output,
+
+    /// <summary>It is about to go out.</summary>
+    Postrouting,
+
+    /// <summary>Beneath the Internet protocol: at an interface (<c>ingress</c>, <c>egress</c>), in a bridge, among ARP packets. Not walked.</summary>
+    Link,
+}
+
+/// <summary>Where a base chain stands in a packet's way.</summary>
+/// <param name="Hook">The hook.</param>
+/// <param name="Priority">The chains of a hook are met lowest priority first (<c>enum nf_ip_hook_priorities</c>).</param>
+/// <param name="Translates">Whether it is of type <c>nat</c>: only a connection's first packet meets it, until one of its like has translated.</param>
+public sealed record BaseHook(Hook Hook, int Priority, bool Translates);
 
 /// <summary>One rule: parsed matches, target, and the raw text that people will look for.</summary>
 /// <param name="Table">The table's name.</param>
-/// <param name="Chain">The chain's name.</param>
+/// <param name="Chain">The chain's name; for an element of a verdict map the map's, with an <c>@</c> before it.</param>
 /// <param name="Position">The position in the chain, from 1, as <c>iptables -L --line-numbers</c> counts.</param>
-/// <param name="Raw">The rule as the dump has it, from <c>-A</c> on, counters left out.</param>
+/// <param name="Raw">The rule as the dump has it, from <c>-A</c> on, counters left out; of nftables as <c>nft list ruleset</c> prints it.</param>
 /// <param name="Matches">What a packet must be, all of it.</param>
 /// <param name="Target">What happens then; null for rules that only count.</param>
 /// <param name="Packets">Packets counted; null when the dump has no counters.</param>
 public sealed record Rule(string Table, string Chain, int Position, string Raw, ImmutableArray<RuleMatch> Matches, RuleTarget? Target, long? Packets)
 {
+    /// <summary>The number nftables knows it by (<c>nft delete rule … handle</c>); 0 for rules of iptables.</summary>
+    public long Handle { get; init; }
+
     /// <summary>The text of the <c>comment</c> match, or null.</summary>
     [JsonIgnore]
     public string? Comment => Matches.OfType<RuleMatch.Commented>().FirstOrDefault()?.Text;

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using TraceProbe.Core.Net;
 
 namespace TraceProbe.Core.Rules;
@@ -62,10 +63,27 @@ public abstract record RuleTarget
     /// <param name="Text">The target's words as the dump has them.</param>
     public sealed record Track(bool NoTrack, string Text) : RuleTarget;
 
+    /// <summary>nft: the target that a map has for the packet's fields (<c>vmap</c>, <c>dnat to … map</c>); the rule does nothing when it has none.</summary>
+    /// <param name="Fields">The fields, in the order of the map's elements.</param>
+    /// <param name="Map">The map, each element with its target.</param>
+    public sealed record Lookup(ImmutableArray<PacketField> Fields, MatchSet Map) : RuleTarget;
+
+    /// <summary>
+    /// nft: a target chosen by dice (<c>numgen</c>), or by a hash of the packet, which seen from outside is the same. Shares that sum to less
+    /// than 1 leave the rest to the next rule.
+    /// </summary>
+    /// <param name="Choices">The targets, each with how likely it is, 0 to 1.</param>
+    public sealed record OneOf(ImmutableArray<Choice> Choices) : RuleTarget;
+
     /// <summary><c>LOG</c>, <c>NFLOG</c>, <c>TRACE</c>, <c>TCPMSS</c>, <c>DSCP</c>, <c>SET</c> and others after which the walk goes on as if they were not there.</summary>
     /// <param name="Text">The target's words as the dump has them.</param>
     public sealed record PassOn(string Text) : RuleTarget;
 }
+
+/// <summary>One of the targets of <see cref="RuleTarget.OneOf"/>.</summary>
+/// <param name="Share">How likely it is, 0 to 1.</param>
+/// <param name="Target">What happens then.</param>
+public readonly record struct Choice(double Share, RuleTarget Target);
 
 /// <summary>What a <see cref="RuleTarget.ConnectionMark"/> does.</summary>
 public enum ConnectionMarkOperation

@@ -8,13 +8,16 @@ namespace TraceProbe.Core.Rules;
 /// <summary>
 /// Carries a <see cref="VirtualPacket"/> through a node's rules in the kernel's order and says how it ends and which rules did it.
 /// <list type="number">
-/// <item>Entering: PREROUTING (OUTPUT for the node's own packets) of raw, mangle, nat; the node's own also filter.</item>
-/// <item>Routing: INPUT when the destination, now translated, is the node's own, else FORWARD; mangle, filter, security.</item>
-/// <item>Leaving: POSTROUTING of mangle and nat, where the source is translated.</item>
+/// <item>Entering: the prerouting hook, or output for the node's own packets.</item>
+/// <item>Routing: input when the destination, now translated, is the node's own, else forward; the node's own packets to itself come in
+/// again through prerouting.</item>
+/// <item>Leaving: postrouting, where the source is translated.</item>
 /// </list>
-/// The order is that of the priorities in <c>include/uapi/linux/netfilter_ipv4.h</c>. Where both backends have rules, both are asked at each
-/// step; their order among each other depends on which was loaded first, so both orders are walked and must agree.
-/// A rule with a <c>statistic</c> splits the packet in two by probability. A condition that cannot be told splits it too: when both ways end
+/// At each hook the base chains of all backends and tables are met in the order of their priorities (<c>enum nf_ip_hook_priorities</c>), except
+/// that those of type nat share one place, the kernel's own priority for translation, and are ordered among each other there
+/// (nf_nat_core.c, nf_nat_register_fn). An accept ends a base chain only, a drop is final. Of equal ones the kernel meets the chain that was
+/// registered last first, which a dump tells within one table of nftables; between different owners it is not known, so both orders are walked and must agree.
+/// A rule with dice (<c>statistic</c>, <c>numgen</c>) splits the packet by probability. A condition that cannot be told splits it too: when both ways end
 /// alike it did not matter, otherwise the result is <see cref="WalkOutcome.Undecided"/> and names the condition.
 /// An instance keeps an index of the long chains; it is not safe for use by several threads at once.
 /// </summary>
@@ -24,22 +27,22 @@ public sealed class RuleWalk
     private const int MaxSteps = 1_000_000;
     private const int MaxJumps = 256;
     private const int MaxOpenQuestions = 12;
+    private const int MaxCandidates = 16;
 
-    private static readonly (string Hook, string Table)[] Incoming = [("PREROUTING", "raw"), ("PREROUTING", "mangle"), ("PREROUTING", "nat")];
+    // nf_conntrack looks at packets at this priority (NF_IP_PRI_CONNTRACK); before, there is no connection to ask about.
+    private const int ConnectionKnown = -200;
 
-    private static readonly (string Hook, string Table)[] Outgoing =
-        [("OUTPUT", "raw"), ("OUTPUT", "mangle"), ("OUTPUT", "nat"), ("OUTPUT", "filter"), ("OUTPUT", "security"), ("POSTROUTING", "mangle"), ("POSTROUTING", "nat")];
-
-    private static readonly (string Hook, string Table)[] Delivery = [("INPUT", "mangle"), ("INPUT", "filter"), ("INPUT", "security"), ("INPUT", "nat")];
-
-    private static readonly (string Hook, string Table)[] Forwarding =
-        [("FORWARD", "mangle"), ("FORWARD", "filter"), ("FORWARD", "security"), ("POSTROUTING", "mangle"), ("POSTROUTING", "nat")];
-
-    private readonly ImmutableArray<RuleSet> _sets;
+    private readonly Way _ipv4;
+    private readonly Way _ipv6;
     private readonly Dictionary<RuleChain, ChainIndex> _indexes = new(ReferenceEqualityComparer.Instance);
 
-    /// <summary>Makes a walk over these rules; sets of the other address family are left alone.</summary>
-    public RuleWalk(IEnumerable<RuleSet> sets) => _sets = [.. sets];
+    /// <summary>Makes a walk over these rules; packets meet the sets of their own address family.</summary>
+    public RuleWalk(IEnumerable<RuleSet> sets)
+    {
+        var all = sets.ToArray();
+        _ipv4 = new Way(all, false);
+        _ipv6 = new Way(all, true);
+    }
 
     /// <summary>Walks one packet through these rules.</summary>
     public static WalkResult Run(IEnumerable<RuleSet> sets, VirtualPacket packet) => new RuleWalk(sets).Run(packet);
@@ -48,20 +51,18 @@ public sealed class RuleWalk
     public WalkResult Run(VirtualPacket packet)
     {
         ArgumentNullException.ThrowIfNull(packet);
-        var ipv6 = !packet.Tuple.Destination.Address.IsIPv4;
-        var sets = _sets.Where(s => s.IsIPv6 == ipv6 && s.Tables.Values.Any(t => t.Chains.Values.Any(c => !c.Rules.IsEmpty || c.Policy == "DROP"))).ToArray();
-        var result = new Course(this, sets, packet).Run();
-        if (sets.Length < 2 || result.Outcome == WalkOutcome.Undecided)
+        var way = packet.Tuple.Destination.Address.IsIPv4 ? _ipv4 : _ipv6;
+        var result = new Course(this, way, way.Stops, packet).Run();
+        if (way.Tied.IsEmpty || result.Outcome == WalkOutcome.Undecided)
         {
             return result;
         }
 
-        Array.Reverse(sets);
-        var other = new Course(this, sets, packet).Run();
+        var other = new Course(this, way, way.StopsReversed, packet).Run();
         return SameEnd(result.Branches, other.Branches) ? result : result with
         {
             Outcome = WalkOutcome.Undecided,
-            Unknowns = ["legacy and nft rules both decide about this packet, differently; which of them comes first depends on which was loaded first"],
+            Unknowns = [$"{string.Join(" and ", way.Tied)} rules both decide about this packet, differently; which of them comes first depends on which was loaded first"],
         };
     }
 
@@ -91,6 +92,97 @@ public sealed class RuleWalk
     private static bool SameSource(List<WalkBranch> left, List<WalkBranch> right)
         => left.Where(b => b.Leaves).Select(b => (b.Masquerade, b.SourceBecomes)).Distinct().Order().SequenceEqual(
             right.Where(b => b.Leaves).Select(b => (b.Masquerade, b.SourceBecomes)).Distinct().Order());
+
+    /// <summary>A base chain that packets meet at a hook.</summary>
+    private sealed record Stop(RuleTable Table, RuleChain Chain, BaseHook Hook, int Priority, string Owner);
+
+    /// <summary>The base chains that packets of one family meet, by hook, in order.</summary>
+    private sealed class Way
+    {
+        // The priorities of the kernel's own translation hooks (nf_nat_proto.c).
+        private const int TranslateDestination = -100;
+        private const int TranslateSource = 100;
+
+        public Way(RuleSet[] sets, bool isIPv6)
+        {
+            var stops = new List<Stop>();
+            var beneath = ImmutableArray.CreateBuilder<string>();
+            foreach (var set in sets)
+            {
+                if (set.IsIPv6 != isIPv6)
+                {
+                    continue;
+                }
+
+                foreach (var table in set.Tables.Values)
+                {
+                    foreach (var chain in table.Chains.Values)
+                    {
+                        if (chain.Hook is not { } hook || chain.Rules.IsEmpty && chain.Policy != "DROP")
+                        {
+                            continue;
+                        }
+
+                        if (hook.Hook == Hook.Link)
+                        {
+                            beneath.Add($"the chain {chain.Name} of table {table.Name}, beneath the Internet protocol, is taken to let it pass");
+                            continue;
+                        }
+
+                        var priority = !hook.Translates ? hook.Priority : hook.Hook is Hook.Prerouting or Hook.Output ? TranslateDestination : TranslateSource;
+                        stops.Add(new Stop(table, chain, hook, priority, set.Backend switch
+                        {
+                            RuleBackend.Legacy => "legacy",
+                            RuleBackend.Nft => "nft",
+                            _ => $"nftables {table.Name}",
+                        }));
+                    }
+                }
+            }
+
+            // In the order of registration the last of equals is met first.
+            var owners = stops.Select(s => s.Owner).Distinct().ToList();
+            Beneath = beneath.ToImmutable();
+            Stops = InOrder(stops, owners);
+            owners.Reverse();
+            StopsReversed = InOrder(stops, owners);
+            Tied = [.. owners.Where(o => stops.Exists(s => s.Owner == o && stops.Exists(t => t.Owner != o && IsTied(s, t)))).Order(StringComparer.Ordinal)];
+        }
+
+        public Stop[][] Stops { get; }
+
+        public Stop[][] StopsReversed { get; }
+
+        /// <summary>The owners of chains whose order among each other is not known.</summary>
+        public ImmutableArray<string> Tied { get; }
+
+        /// <summary>What is not walked, in words.</summary>
+        public ImmutableArray<string> Beneath { get; }
+
+        private static bool IsTied(Stop one, Stop other) => one.Hook.Hook == other.Hook.Hook && one.Priority == other.Priority
+            && (one.Hook.Priority == other.Hook.Priority || one.Hook.Translates != other.Hook.Translates);
+
+        private static Stop[][] InOrder(List<Stop> stops, List<string> owners)
+        {
+            var hooks = new Stop[(int)Hook.Link][];
+            for (var hook = Hook.Prerouting; hook < Hook.Link; hook++)
+            {
+                var here = stops.FindAll(s => s.Hook.Hook == hook);
+                // Translation is one place, and takes its turn with the first chain of it.
+                var translator = here.Find(s => s.Hook.Translates)?.Owner;
+                hooks[(int)hook] =
+                [
+                    .. here.OrderBy(s => s.Priority)
+                        .ThenBy(s => owners.IndexOf(s.Hook.Translates ? translator! : s.Owner))
+                        .ThenBy(s => s.Hook.Translates ? s.Hook.Priority : 0)
+                        .ThenBy(s => owners.IndexOf(s.Owner))
+                        .ThenByDescending(s => s.Chain.Handle),
+                ];
+            }
+
+            return hooks;
+        }
+    }
 
     /// <summary>The rules of a chain that can concern a destination, in order: long chains consist of rules for one address each.</summary>
     private sealed class ChainIndex
@@ -173,19 +265,19 @@ public sealed class RuleWalk
         public bool Masquerade;
         public IpAddress? SourceBecomes;
 
-        // Where it is: the step of the plan, the rule set within it, the chain and the rule.
-        public (string Hook, string Table)[] Plan = Incoming;
-        public int Step;
-        public int Set;
-        public RuleChain? Base;
+        // Where it is: the hook, the next of its base chains, the chain, the rule and, within a rule taken up again, the condition.
+        public Hook Hook;
+        public int Next;
+        public Stop? Stop;
         public Frame? Frame;
         public int At;
+        public int Condition;
     }
 
     /// <summary>One walk of one packet.</summary>
-    private sealed class Course(RuleWalk walk, RuleSet[] sets, VirtualPacket packet)
+    private sealed class Course(RuleWalk walk, Way way, Stop[][] stops, VirtualPacket packet)
     {
-        private readonly List<string> _assumptions = [];
+        private readonly List<string> _assumptions = [.. way.Beneath];
         private readonly List<AddressPort> _affinity = [];
         private int _steps;
 
@@ -198,7 +290,7 @@ public sealed class RuleWalk
                     Tuple = packet.Tuple,
                     Mark = packet.Mark,
                     State = packet.State,
-                    Plan = packet.FromNode ? Outgoing : Incoming,
+                    Hook = packet.FromNode ? Hook.Output : Hook.Prerouting,
                 },
                 branches,
                 0);
@@ -279,7 +371,8 @@ public sealed class RuleWalk
 
                 p.At = i + 1;
                 var rule = frame.Chain.Rules[i];
-                var truth = Holds(rule, p, out var share, out var question);
+                var truth = Holds(rule, p, out var share, out var question, out var effect);
+                p.Condition = 0;
                 if (truth == Truth.No || share <= 0)
                 {
                     continue;
@@ -287,12 +380,12 @@ public sealed class RuleWalk
 
                 if (truth == Truth.Open)
                 {
-                    if (rule.Target is null or RuleTarget.PassOn or RuleTarget.Track { NoTrack: false })
+                    if (effect == 0 && rule.Target is null or RuleTarget.PassOn or RuleTarget.Track { NoTrack: false })
                     {
                         continue;
                     }
 
-                    Fork(p, rule, question!, ends, openQuestions);
+                    Fork(p, rule, effect, question!, ends, openQuestions);
                     return;
                 }
 
@@ -301,22 +394,33 @@ public sealed class RuleWalk
                     // The dice: one copy goes this way, the packet itself carries the rest of the probability on.
                     var taken = p with { Weight = p.Weight * share };
                     p.Weight *= 1 - share;
-                    if (Apply(taken, rule, ends))
-                    {
-                        Follow(taken, ends, openQuestions);
-                    }
-
+                    Take(taken, rule, effect, ends, openQuestions);
                     continue;
                 }
 
-                if (!Apply(p, rule, ends))
+                if (!Apply(p, rule, ends, openQuestions))
                 {
                     return;
                 }
             }
         }
 
-        private void Fork(Position p, Rule rule, string question, List<WalkBranch> ends, int openQuestions)
+        // The way of a packet for which the rule holds, as far as the statement at that place, or whole when that is 0.
+        private void Take(Position p, Rule rule, int effect, List<WalkBranch> ends, int openQuestions)
+        {
+            if (effect > 0)
+            {
+                p.At--;
+                p.Condition = effect;
+                Follow(p, ends, openQuestions);
+            }
+            else if (Apply(p, rule, ends, openQuestions))
+            {
+                Follow(p, ends, openQuestions);
+            }
+        }
+
+        private void Fork(Position p, Rule rule, int effect, string question, List<WalkBranch> ends, int openQuestions)
         {
             if (openQuestions >= MaxOpenQuestions)
             {
@@ -325,13 +429,14 @@ public sealed class RuleWalk
             }
 
             List<WalkBranch> met = [], unmet = [];
-            var taken = p with { };
-            if (Apply(taken, rule, met))
-            {
-                Follow(taken, met, openQuestions + 1);
-            }
-
+            Take(p with { }, rule, effect, met, openQuestions + 1);
             Follow(p, unmet, openQuestions + 1);
+            Join(met, unmet, question, ends);
+        }
+
+        // Two ways of which one is taken, and it is not known which.
+        private void Join(List<WalkBranch> met, List<WalkBranch> unmet, string question, List<WalkBranch> ends)
+        {
             if (SameEnd(met, unmet))
             {
                 if (!SameSource(met, unmet))
@@ -349,59 +454,48 @@ public sealed class RuleWalk
             }
         }
 
-        // Sets up the next base chain that exists; false when the packet has passed all of them.
+        // Sets up the next base chain; false when the packet has passed all of them.
         private bool EnterNextChain(Position p)
         {
             while (true)
             {
-                if (p.Step >= p.Plan.Length)
+                var here = stops[(int)p.Hook];
+                while (p.Next < here.Length)
                 {
-                    if (ReferenceEquals(p.Plan, Incoming))
+                    var stop = here[p.Next++];
+                    if (!stop.Hook.Translates || Translates(p))
                     {
-                        p.Plan = IsOwn(p.Tuple.Destination.Address, p.IsRedirect) ? Delivery : Forwarding;
+                        p.Stop = stop;
+                        p.Frame = new Frame(stop.Table, stop.Chain, walk.IndexOf(stop.Chain), null, 0, 0);
+                        p.At = 0;
+                        return true;
                     }
-                    else if (ReferenceEquals(p.Plan, Outgoing) && IsOwn(p.Tuple.Destination.Address, p.IsRedirect))
-                    {
-                        p.Plan = Delivery; // over the loopback interface
-                    }
-                    else
-                    {
+                }
+
+                // The kernel settles a null binding when no rule translated (nf_nat_core.c, nf_nat_inet_fn).
+                p.DestinationSettled |= p.Hook is Hook.Prerouting or Hook.Output;
+                p.SourceSettled |= p.Hook is Hook.Input or Hook.Postrouting;
+                p.Next = 0;
+                switch (p.Hook)
+                {
+                    case Hook.Prerouting:
+                        p.Hook = IsOwn(p.Tuple.Destination.Address, p.IsRedirect) ? Hook.Input : Hook.Forward;
+                        break;
+                    case Hook.Output or Hook.Forward:
+                        p.Hook = Hook.Postrouting;
+                        break;
+                    case Hook.Postrouting when packet.FromNode && IsOwn(p.Tuple.Destination.Address, p.IsRedirect):
+                        p.Hook = Hook.Prerouting; // it comes in again through the loopback interface
+                        break;
+                    default:
                         return false;
-                    }
-
-                    p.Step = 0;
-                    p.Set = 0;
-                    continue;
-                }
-
-                var (hook, tableName) = p.Plan[p.Step];
-                if (p.Set >= sets.Length || tableName == "nat" && !Translates(p, hook))
-                {
-                    if (tableName == "nat")
-                    {
-                        // The kernel settles a null binding when no rule translated (nf_nat_core.c, nf_nat_inet_fn).
-                        _ = hook is "PREROUTING" or "OUTPUT" ? p.DestinationSettled = true : p.SourceSettled = true;
-                    }
-
-                    p.Step++;
-                    p.Set = 0;
-                    continue;
-                }
-
-                var table = sets[p.Set++].Table(tableName);
-                if (table?.Chain(hook) is { } chain)
-                {
-                    p.Base = chain;
-                    p.Frame = new Frame(table, chain, walk.IndexOf(chain), null, 0, 0);
-                    p.At = 0;
-                    return true;
                 }
             }
         }
 
-        // Only a connection's first packet meets the nat table, and each of the two translations is settled once.
-        private static bool Translates(Position p, string hook)
-            => (p.State & ConntrackState.New) != 0 && !(hook is "PREROUTING" or "OUTPUT" ? p.DestinationSettled : p.SourceSettled);
+        // Only a connection's first packet meets translation, and each of the two translations is settled once.
+        private static bool Translates(Position p)
+            => (p.State & ConntrackState.New) != 0 && !(p.Hook is Hook.Prerouting or Hook.Output ? p.DestinationSettled : p.SourceSettled);
 
         private static bool LeaveChain(Position p, List<WalkBranch> ends)
         {
@@ -414,20 +508,33 @@ public sealed class RuleWalk
             }
 
             p.Frame = null;
-            if (p.Base!.Policy != "DROP")
+            if (p.Stop!.Chain.Policy != "DROP")
             {
                 return true;
             }
 
-            ends.Add(End(p, WalkOutcome.Dropped) with { Policy = $"policy of {frame.Table.Name} {p.Base.Name}" });
+            ends.Add(End(p, WalkOutcome.Dropped) with { Policy = $"policy of {p.Stop.Table.Name} {p.Stop.Chain.Name}" });
             return false;
         }
 
         // Does what the rule says; false when the packet ended there.
-        private bool Apply(Position p, Rule rule, List<WalkBranch> ends)
+        private bool Apply(Position p, Rule rule, List<WalkBranch> ends, int openQuestions)
         {
-            p.Trail = new Trail(rule, p.Trail);
-            switch (rule.Target)
+            if (rule.Target is RuleTarget.Lookup lookup)
+            {
+                return LookUp(p, rule, lookup, ends, openQuestions);
+            }
+
+            Note(p, rule);
+            return Do(p, rule, rule.Target, ends, openQuestions);
+        }
+
+        // A rule whose earlier statements were done already is on the trail.
+        private static void Note(Position p, Rule rule) => p.Trail = ReferenceEquals(p.Trail?.Rule, rule) ? p.Trail : new Trail(rule, p.Trail);
+
+        private bool Do(Position p, Rule rule, RuleTarget? target, List<WalkBranch> ends, int openQuestions)
+        {
+            switch (target)
             {
                 case null or RuleTarget.PassOn:
                     return true;
@@ -470,7 +577,7 @@ public sealed class RuleWalk
 
                     return true;
                 case RuleTarget.Dnat dnat:
-                    return Translate(p, rule, dnat, ends);
+                    return Translate(p, rule, dnat, ends, openQuestions);
                 case RuleTarget.Redirect redirect:
                     SetDestination(p, rule, OwnAddress(), redirect.Ports);
                     p.IsRedirect = true;
@@ -481,11 +588,211 @@ public sealed class RuleWalk
                 case RuleTarget.Snat snat:
                     SetSource(p, snat.First);
                     return true;
+                case RuleTarget.OneOf dice:
+                    return Throw(p, rule, dice, ends, openQuestions);
                 default:
-                    ends.Add(Open(p, $"the target '{((RuleTarget.Unknown)rule.Target).Text}' of {rule.Table} {rule.Chain} rule {rule.Position}"));
+                    ends.Add(Open(p, $"the target '{(target as RuleTarget.Unknown)?.Text ?? target.ToString()}' of {rule.Table} {rule.Chain} rule {rule.Position}"));
                     return false;
             }
         }
+
+        // A copy of the packet per choice, the packet itself carries what remains on to the next rule.
+        private bool Throw(Position p, Rule rule, RuleTarget.OneOf dice, List<WalkBranch> ends, int openQuestions)
+        {
+            var whole = p.Weight;
+            var remaining = 1.0;
+            foreach (var (share, target) in dice.Choices)
+            {
+                remaining -= share;
+                var taken = p with { Weight = whole * share };
+                if (Do(taken, rule, target, ends, openQuestions))
+                {
+                    Follow(taken, ends, openQuestions);
+                }
+            }
+
+            p.Weight = whole * remaining;
+            return remaining > 1e-9;
+        }
+
+        private bool LookUp(Position p, Rule rule, RuleTarget.Lookup lookup, List<WalkBranch> ends, int openQuestions)
+        {
+            var truth = Find(lookup.Fields, lookup.Map, p, out var element);
+            if (truth != Truth.Open)
+            {
+                // Without an element the rule does nothing (nft_lookup.c: NFT_BREAK).
+                return element is null || Use(p, rule, lookup, element, ends, openQuestions);
+            }
+
+            // Which element cannot be told: it does not matter if all that come into question end alike.
+            var question = WordsOf(rule);
+            var candidates = Candidates(lookup.Fields, lookup.Map, p);
+            if (candidates is null || openQuestions >= MaxOpenQuestions)
+            {
+                ends.Add(Open(p, question));
+                return false;
+            }
+
+            List<WalkBranch> all = [];
+            foreach (var candidate in candidates)
+            {
+                List<WalkBranch> ways = [];
+                var taken = p with { };
+                if (Use(taken, rule, lookup, candidate, ways, openQuestions + 1))
+                {
+                    Follow(taken, ways, openQuestions + 1);
+                }
+
+                all = all.Count == 0 ? ways : Joined(ways, all);
+            }
+
+            List<WalkBranch> none = [];
+            Follow(p, none, openQuestions + 1);
+            ends.AddRange(all.Count == 0 ? none : Joined(all, none));
+            return false;
+
+            List<WalkBranch> Joined(List<WalkBranch> one, List<WalkBranch> other)
+            {
+                List<WalkBranch> joined = [];
+                Join(one, other, question, joined);
+                return joined;
+            }
+        }
+
+        private bool Use(Position p, Rule rule, RuleTarget.Lookup lookup, SetElement element, List<WalkBranch> ends, int openQuestions)
+        {
+            Note(p, rule);
+            if (lookup.Map.Name.Length > 0)
+            {
+                Note(p, element.AsRule(lookup));
+            }
+
+            return Do(p, rule, element.Target, ends, openQuestions);
+        }
+
+        // The element of the packet's values; null with No when there is none, and with Open when it cannot be told.
+        private Truth Find(ImmutableArray<PacketField> fields, MatchSet set, Position p, out SetElement? element)
+        {
+            element = null;
+            if (fields.Length > MaxCandidates)
+            {
+                return Truth.Open;
+            }
+
+            Span<FieldValue> values = stackalloc FieldValue[fields.Length];
+            for (var i = 0; i < fields.Length; i++)
+            {
+                var known = ValueOf(fields[i], p, out values[i]);
+                if (known != Truth.Yes)
+                {
+                    return known;
+                }
+            }
+
+            element = set.Find(values);
+            return element is not null ? Truth.Yes : set.IsComplete ? Truth.No : Truth.Open;
+        }
+
+        // The elements that the packet's values can be in as far as these are known; null when there are too many.
+        private List<SetElement>? Candidates(ImmutableArray<PacketField> fields, MatchSet set, Position p)
+        {
+            if (!set.IsComplete || fields.Length > MaxCandidates)
+            {
+                return null;
+            }
+
+            var found = new List<SetElement>();
+            foreach (var element in set.Elements)
+            {
+                var fits = true;
+                for (var i = 0; i < fields.Length && fits; i++)
+                {
+                    fits = ValueOf(fields[i], p, out var value) != Truth.Yes || value >= element.First[i] && value <= element.Last[i];
+                }
+
+                if (fits && found.Count == MaxCandidates)
+                {
+                    return null;
+                }
+
+                if (fits)
+                {
+                    found.Add(element);
+                }
+            }
+
+            if (set.CatchAll is { } other)
+            {
+                found.Add(other);
+            }
+
+            return found;
+        }
+
+        // Yes with the value; No when the packet has no such field, and so does not match; Open when it is not known.
+        private Truth ValueOf(PacketField field, Position p, out FieldValue value)
+        {
+            value = default;
+            string? name;
+            switch (field)
+            {
+                case PacketField.SourceAddress:
+                    value = FieldValue.Of(p.Tuple.Source.Address);
+                    return Truth.Yes;
+                case PacketField.DestinationAddress:
+                    value = FieldValue.Of(p.Tuple.Destination.Address);
+                    return Truth.Yes;
+                case PacketField.Protocol:
+                    value = FieldValue.Of((uint)p.Tuple.Protocol);
+                    return Truth.Yes;
+                case PacketField.SourcePort:
+                    value = FieldValue.Of(p.Tuple.Source.Port);
+                    return Truth.Yes;
+                case PacketField.DestinationPort:
+                    value = FieldValue.Of(p.Tuple.Destination.Port);
+                    return Truth.Yes;
+                case PacketField.Mark:
+                    value = FieldValue.Of(p.Mark);
+                    return Truth.Yes;
+                case PacketField.ConnectionMark:
+                    value = FieldValue.Of(p.ConnectionMark);
+                    return HasConnection(p);
+                case PacketField.ConnectionState:
+                    value = FieldValue.Of((uint)(StateOf(p) & ~(ConntrackState.Snat | ConntrackState.Dnat)));
+                    return Truth.Yes;
+                case PacketField.OriginalSourceAddress:
+                    value = FieldValue.Of(packet.Tuple.Source.Address);
+                    return HasConnection(p);
+                case PacketField.OriginalDestinationAddress:
+                    value = FieldValue.Of(packet.Tuple.Destination.Address);
+                    return HasConnection(p);
+                case PacketField.OriginalSourcePort:
+                    value = FieldValue.Of(packet.Tuple.Source.Port);
+                    return HasConnection(p);
+                case PacketField.OriginalDestinationPort:
+                    value = FieldValue.Of(packet.Tuple.Destination.Port);
+                    return HasConnection(p);
+                case PacketField.InInterface:
+                    name = Entering(p);
+                    value = FieldValue.Of(name);
+                    return name is null ? Truth.Open : Truth.Yes;
+                case PacketField.OutInterface:
+                    name = Leaving(p);
+                    value = FieldValue.Of(name);
+                    return name is null ? Truth.Open : Truth.Yes;
+                default:
+                    return Truth.Open;
+            }
+        }
+
+        private Truth HasConnection(Position p) => (StateOf(p) & (ConntrackState.Invalid | ConntrackState.Untracked)) == 0 ? Truth.Yes : Truth.No;
+
+        // Before conntrack has seen it, a packet belongs to no connection; the node's own to itself was seen when it left.
+        private ConntrackState StateOf(Position p)
+            => p.Stop!.Hook.Priority > ConnectionKnown || p.Hook is not (Hook.Prerouting or Hook.Output) || packet.FromNode && p.Hook == Hook.Prerouting ? p.State
+                : (p.State & ConntrackState.Untracked) != 0 ? ConntrackState.Untracked : ConntrackState.Invalid;
+
+        private string? Entering(Position p) => !packet.FromNode ? packet.InInterface : p.Hook is Hook.Prerouting or Hook.Input ? "lo" : "";
 
         private bool Jump(Position p, RuleTarget.Jump jump, List<WalkBranch> ends)
         {
@@ -515,7 +822,7 @@ public sealed class RuleWalk
             return true;
         }
 
-        private bool Translate(Position p, Rule rule, RuleTarget.Dnat dnat, List<WalkBranch> ends)
+        private bool Translate(Position p, Rule rule, RuleTarget.Dnat dnat, List<WalkBranch> ends, int openQuestions)
         {
             var first = dnat.First ?? p.Tuple.Destination.Address;
             var last = dnat.Last ?? first;
@@ -525,11 +832,11 @@ public sealed class RuleWalk
                 return true;
             }
 
-            return TranslateToOneOf(p, rule, first, last, dnat.Ports, ends);
+            return TranslateToOneOf(p, rule, first, last, dnat.Ports, ends, openQuestions);
         }
 
         // Apart from the rest: code that holds a UInt128 is left out of ahead-of-time compilation, and ranges are rare.
-        private bool TranslateToOneOf(Position p, Rule rule, IpAddress first, IpAddress last, PortRange? ports, List<WalkBranch> ends)
+        private bool TranslateToOneOf(Position p, Rule rule, IpAddress first, IpAddress last, PortRange? ports, List<WalkBranch> ends, int openQuestions)
         {
             if (first.IsIPv4 != last.IsIPv4 || first > last || last.Bits - first.Bits > 1023)
             {
@@ -544,7 +851,7 @@ public sealed class RuleWalk
                 var bits = first.Bits + (UInt128)i;
                 var chosen = p with { Weight = p.Weight / count };
                 SetDestination(chosen, rule, first.IsIPv4 ? IpAddress.FromIPv4((uint)bits) : IpAddress.FromIPv6(bits), ports);
-                Follow(chosen, ends, 0);
+                Follow(chosen, ends, openQuestions);
             }
 
             return false;
@@ -588,15 +895,32 @@ public sealed class RuleWalk
             return back is { Via: null, Source: { } source } ? source : ipv4 ? IpAddress.IPv4Any : IpAddress.IPv6Any;
         }
 
-        private Truth Holds(Rule rule, Position p, out double share, out string? question)
+        // Whether the rule holds from the condition that the packet stands at: as far as the statement at 'effect' when that is not 0, because a
+        // share of the packets only, or perhaps none, undergoes it.
+        private Truth Holds(Rule rule, Position p, out double share, out string? question, out int effect)
         {
             share = 1;
             question = null;
-            foreach (var match in rule.Matches)
+            effect = 0;
+            for (var i = p.Condition; i < rule.Matches.Length; i++)
             {
+                var match = rule.Matches[i];
                 if (match is RuleMatch.Statistic statistic)
                 {
                     share *= statistic.Negated ? 1 - statistic.Probability : statistic.Probability;
+                    continue;
+                }
+
+                if (match is RuleMatch.Effect { Target: var target })
+                {
+                    if (question is not null || share < 1)
+                    {
+                        effect = i;
+                        break;
+                    }
+
+                    Note(p, rule);
+                    Do(p, rule, target, [], 0);
                     continue;
                 }
 
@@ -605,12 +929,24 @@ public sealed class RuleWalk
                     case Truth.No:
                         return Truth.No;
                     case Truth.Open:
-                        question ??= $"{Words(match)} ({rule.Table} {rule.Chain} rule {rule.Position.ToString(CultureInfo.InvariantCulture)})";
+                        question ??= rule.Handle > 0 ? WordsOf(rule, match) : $"{Words(match)} ({rule.Table} {rule.Chain} rule {rule.Position.ToString(CultureInfo.InvariantCulture)})";
                         break;
                 }
             }
 
             return question is null ? Truth.Yes : Truth.Open;
+        }
+
+        // nft has no option per condition: the rule itself says it best.
+        private static string WordsOf(Rule rule, RuleMatch? match = null)
+        {
+            var words = match switch
+            {
+                RuleMatch.Unknown unknown => unknown.Text,
+                RuleMatch.Rate rate => rate.Text,
+                _ => rule.Raw.Length > 200 ? $"{rule.Raw.AsSpan(0, 200)}…" : rule.Raw,
+            };
+            return string.Create(CultureInfo.InvariantCulture, $"'{words}' ({rule.Table} {rule.Chain} rule {rule.Position})");
         }
 
         private Truth Holds(RuleMatch match, Rule rule, Position p)
@@ -640,9 +976,11 @@ public sealed class RuleWalk
                 case RuleMatch.Mark mark:
                     return Is((p.Mark & mark.Mask) == mark.Value, match);
                 case RuleMatch.ConnectionMark mark:
-                    return Is((p.ConnectionMark & mark.Mask) == mark.Value, match);
+                    return HasConnection(p) == Truth.No ? Truth.No : Is((p.ConnectionMark & mark.Mask) == mark.Value, match);
                 case RuleMatch.ConnectionState state:
-                    return Is((p.State & state.States) != 0, match);
+                    return Is((StateOf(p) & state.States) != 0, match);
+                case RuleMatch.OriginalAddress or RuleMatch.OriginalPort or RuleMatch.ConnectionProtocol or RuleMatch.Direction when HasConnection(p) == Truth.No:
+                    return Truth.No;
                 case RuleMatch.OriginalAddress original:
                     return Is(original.Network.Contains(original.OfSource ? packet.Tuple.Source.Address : packet.Tuple.Destination.Address), match);
                 case RuleMatch.OriginalPort original:
@@ -658,10 +996,10 @@ public sealed class RuleWalk
                 case RuleMatch.AddressType type:
                     return Negate(TypeHolds(type, type.OfSource ? p.Tuple.Source.Address : p.Tuple.Destination.Address, p.IsRedirect && !type.OfSource), type.Negated);
                 case RuleMatch.InInterface inside:
-                    var name = packet.FromNode ? p.Base!.Name == "INPUT" ? "lo" : "" : packet.InInterface;
+                    var name = Entering(p);
                     return name is null ? Truth.Open : Is(Named(name, inside.Name), match);
                 case RuleMatch.OutInterface outside:
-                    name = p.Base!.Name is "INPUT" or "PREROUTING" ? "" : Leaving(p);
+                    name = Leaving(p);
                     return name is null ? Truth.Open : Is(Named(name, outside.Name), match);
                 case RuleMatch.PhysicalDevice device:
                     var port2 = packet.FromNode ? "" : packet.BridgePort;
@@ -682,12 +1020,34 @@ public sealed class RuleWalk
                     Assume("the client has no session affinity yet");
                     NoteAffinity(rule, p);
                     return Is(false, match);
+                case RuleMatch.Family family:
+                    return Is(family.IsIPv6 != p.Tuple.Destination.Address.IsIPv4, match);
+                case RuleMatch.Lookup lookup:
+                    return LookupHolds(lookup, rule, p);
                 case RuleMatch.ReversePath:
                     Assume("the reply would leave where the packet came in (rpfilter)");
                     return Is(true, match);
                 default:
                     return Truth.Open;
             }
+        }
+
+        private Truth LookupHolds(RuleMatch.Lookup lookup, Rule rule, Position p)
+        {
+            var truth = Find(lookup.Fields, lookup.Set, p, out _);
+            if (lookup.Set.IsDynamic && rule.Target is RuleTarget.Jump)
+            {
+                Assume(truth == Truth.Yes ? "the client still has the session affinity that it had when the rules were read" : "the client has no session affinity yet");
+                NoteAffinity(rule, p);
+            }
+
+            if (truth != Truth.Open || !lookup.Set.IsComplete)
+            {
+                return Negate(truth, lookup.Negated);
+            }
+
+            // What is known of the packet can be enough to tell that it is not in the set.
+            return Candidates(lookup.Fields, lookup.Set, p) is { Count: 0 } ? Negate(Truth.No, lookup.Negated) : Truth.Open;
         }
 
         private void NoteAffinity(Rule rule, Position p)
@@ -772,7 +1132,7 @@ public sealed class RuleWalk
         }
 
         private string? Leaving(Position p)
-            => IsOwn(p.Tuple.Destination.Address, p.IsRedirect, quiet: true) ? "lo" : packet.Routes is null ? null : packet.Routes.Lookup(p.Tuple.Destination.Address)?.Device ?? "";
+            => p.Hook is Hook.Prerouting or Hook.Input ? "" : IsOwn(p.Tuple.Destination.Address, p.IsRedirect, quiet: true) ? "lo" : packet.Routes is null ? null : packet.Routes.Lookup(p.Tuple.Destination.Address)?.Device ?? "";
 
         private static bool Named(string name, string pattern)
             => pattern.EndsWith('+') ? name.AsSpan().StartsWith(pattern.AsSpan(0, pattern.Length - 1)) : name == pattern;
