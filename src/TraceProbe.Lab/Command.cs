@@ -91,6 +91,7 @@ internal static class Command
         "nginx" => "nginx-light",
         "unshare" or "nsenter" => "util-linux",
         "mount" => "mount",
+        "nft" => "nftables",
         "sh" => "dash",
         "sleep" => "coreutils",
         _ when tool.StartsWith("ip", StringComparison.Ordinal) => "iptables",

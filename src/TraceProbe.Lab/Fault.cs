@@ -21,7 +21,7 @@ public sealed record Fault(string Name, string Description, string Symptom)
         new("no-pods", "The nginx pods are scaled to none.", "Connection refused by a REJECT rule (userspace mode: an empty reply)."),
         new("not-ready", "nginx answers its readiness probe with 503, so no pod of the Service is ready.",
             "Connection refused by a REJECT rule (userspace mode: an empty reply)."),
-        new("flush-rules", "A script flushes all iptables rules on node-1, and kube-proxy there has not written them again yet.",
+        new("flush-rules", "A script flushes all rules on node-1 (iptables -F; nft flush ruleset in nftables mode), and kube-proxy there has not written them again yet.",
             "Service addresses, the DNS server's too, vanish on the way: everything times out."),
         new("service-rule-missing", "The rules of Service my-nginx are missing on node-1, all others are there.", "Connecting times out."),
         new("no-listener", "nginx has stopped in its pods, which have no readiness probe and stay endpoints.",

@@ -12,7 +12,13 @@ public sealed record KubeProxyOptions
     /// <summary>The pods' prefixes, one per address family; traffic to a Service from elsewhere is masqueraded. Empty: none is.</summary>
     public ImmutableArray<IpNetwork> ClusterCidrs { get; init; } = [];
 
-    /// <summary>The node's addresses; a load balancer's source range that holds one also admits the node itself.</summary>
+    /// <summary>The prefixes of Services' addresses: what is sent to one that nobody has is dropped in nftables mode. Empty: nothing is.</summary>
+    public ImmutableArray<IpNetwork> ServiceCidrs { get; init; } = [];
+
+    /// <summary>
+    /// The node's addresses in the API, at most one per family: those that take node ports in nftables mode, and a load balancer's
+    /// source range that holds one also admits the node itself.
+    /// </summary>
     public ImmutableArray<IpAddress> NodeAddresses { get; init; } = [];
 
     /// <summary>The packet mark's bit for "masquerade this", 0 to 31.</summary>
@@ -23,4 +29,7 @@ public sealed record KubeProxyOptions
 
     /// <summary>Whether rules count into nfacct objects, as kube-proxy 1.33 and later do where the kernel has them.</summary>
     public bool NfacctCounters { get; init; }
+
+    /// <summary>The pods' prefix of one family; null when there is none.</summary>
+    internal IpNetwork? ClusterCidr(bool ipv6) => ClusterCidrs.Where(c => c.Address.IsIPv4 != ipv6).Select(c => (IpNetwork?)c).FirstOrDefault();
 }

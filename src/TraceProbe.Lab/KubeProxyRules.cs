@@ -7,8 +7,8 @@ namespace TraceProbe.Lab;
 
 /// <summary>
 /// Writes the rules that kube-proxy 1.33 to 1.36 writes in iptables mode, for one node and one address family: a pure function of
-/// the cluster's objects. Follows kubernetes, pkg/proxy/iptables/proxier.go (syncProxyRules) and pkg/proxy/topology.go
-/// (CategorizeEndpoints); held against the output of the real ones by a test.
+/// the cluster's objects. Follows kubernetes, pkg/proxy/iptables/proxier.go (syncProxyRules); held against the output of the real
+/// ones by a test.
 /// </summary>
 internal sealed class KubeProxyRules
 {
@@ -17,7 +17,6 @@ internal sealed class KubeProxyRules
 
     private readonly KubeProxyOptions _options;
     private readonly bool _ipv6;
-    private readonly string? _zone;
     private readonly string _mark;
     private readonly IpNetwork? _clusterCidr;
     private readonly RuleTable _filter = new("filter");
@@ -26,21 +25,20 @@ internal sealed class KubeProxyRules
     private readonly HashSet<string> _declared = [];
     private bool _large;
 
-    private KubeProxyRules(ClusterSnapshot cluster, KubeProxyOptions options, bool ipv6)
+    private KubeProxyRules(KubeProxyOptions options, bool ipv6)
     {
         _options = options;
         _ipv6 = ipv6;
-        _zone = cluster.Nodes.FirstOrDefault(n => n.Metadata.Name == options.NodeName)?.Metadata.Labels.GetValueOrDefault("topology.kubernetes.io/zone");
         _mark = string.Create(CultureInfo.InvariantCulture, $"0x{1u << options.MasqueradeBit:x}");
-        _clusterCidr = options.ClusterCidrs.Where(c => c.Address.IsIPv4 != ipv6).Select(c => (IpNetwork?)c).FirstOrDefault();
+        _clusterCidr = options.ClusterCidr(ipv6);
     }
 
     /// <summary>The tables mangle, filter and nat as kube-proxy would want them.</summary>
     internal static IReadOnlyList<RuleTable> Write(ClusterSnapshot cluster, KubeProxyOptions options, bool ipv6)
     {
-        var writer = new KubeProxyRules(cluster, options, ipv6);
+        var writer = new KubeProxyRules(options, ipv6);
         writer.WriteFrame();
-        var ports = writer.PortsOf(cluster);
+        var ports = ProxiedPort.Of(cluster, options, ipv6);
         writer._large = ports.Sum(p => p.Endpoints.Length) > LargeCluster;
         foreach (var port in ports)
         {
@@ -97,10 +95,9 @@ internal sealed class KubeProxyRules
         _nat.Add("KUBE-POSTROUTING", "-m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully");
     }
 
-    private void WritePort(Port port)
+    private void WritePort(ProxiedPort port)
     {
         var (name, protocol) = (port.Name, port.Protocol);
-        var choice = Choose(port);
         var svc = ChainName.OfService("KUBE-SVC-", name, protocol);
         var svl = ChainName.OfService("KUBE-SVL-", name, protocol);
         var ext = ChainName.OfService("KUBE-EXT-", name, protocol);
@@ -108,17 +105,15 @@ internal sealed class KubeProxyRules
 
         var internalChain = port.InternalLocal ? svl : svc;
         var externalChain = port.ExternalLocal ? svl : svc;
-        var hasInternal = choice.HasAny && (!port.InternalLocal || choice.Local.Length > 0);
-        var hasExternal = choice.HasAny && (!port.ExternalLocal || choice.Local.Length > 0);
         // No endpoint anywhere: say so at once. None on this node only: drop, as another node may well have one.
-        var (target, lack) = choice.HasAny
+        var (target, lack) = port.HasAny
             ? ("DROP", $"{name} has no local endpoints")
             : ($"REJECT --reject-with {(_ipv6 ? "icmp6-port-unreachable" : "icmp-port-unreachable")}", $"{name} has no endpoints");
-        var usesFirewall = choice.HasAny && port.LoadBalancerIPs.Length > 0 && port.SourceRanges.Length > 0;
-        var usesExternal = choice.HasAny && port.ExternallyAccessible;
+        var usesFirewall = port.HasAny && port.LoadBalancerIPs.Length > 0 && port.SourceRanges.Length > 0;
+        var usesExternal = port.HasAny && port.ExternallyAccessible;
 
         // The cluster address.
-        if (hasInternal)
+        if (port.HasInternal)
         {
             _nat.Add("KUBE-SERVICES", $"{To(port, port.ClusterIP, $"{name} cluster IP")} -j {internalChain}");
         }
@@ -130,12 +125,12 @@ internal sealed class KubeProxyRules
         // Addresses from outside: external, load balancer's, node ports.
         foreach (var address in port.ExternalIPs)
         {
-            if (choice.HasAny)
+            if (port.HasAny)
             {
                 _nat.Add("KUBE-SERVICES", $"{To(port, address, $"{name} external IP")} -j {ext}");
             }
 
-            if (!hasExternal)
+            if (!port.HasExternal)
             {
                 _filter.Add("KUBE-EXTERNAL-SERVICES", $"{To(port, address, lack)} -j {target}");
             }
@@ -143,7 +138,7 @@ internal sealed class KubeProxyRules
 
         foreach (var address in port.LoadBalancerIPs)
         {
-            if (choice.HasAny)
+            if (port.HasAny)
             {
                 _nat.Add("KUBE-SERVICES", $"{To(port, address, $"{name} loadbalancer IP")} -j {(usesFirewall ? firewall : ext)}");
             }
@@ -153,7 +148,7 @@ internal sealed class KubeProxyRules
                 _filter.Add("KUBE-PROXY-FIREWALL", $"{To(port, address, $"{name} traffic not accepted by {firewall}")} -j DROP");
             }
 
-            if (!hasExternal)
+            if (!port.HasExternal)
             {
                 _filter.Add("KUBE-EXTERNAL-SERVICES", $"{To(port, address, lack)} -j {target}");
             }
@@ -162,7 +157,7 @@ internal sealed class KubeProxyRules
         if (port.NodePort != 0)
         {
             var match = string.Create(CultureInfo.InvariantCulture, $"-p {protocol} -m comment --comment \"{name}\" -m {protocol} --dport {port.NodePort}");
-            if (choice.HasAny)
+            if (port.HasAny)
             {
                 if (!_ipv6 && _options is { LocalhostNodePorts: true, NfacctCounters: true })
                 {
@@ -172,7 +167,7 @@ internal sealed class KubeProxyRules
                 _nat.Add("KUBE-NODEPORTS", $"{match} -j {ext}");
             }
 
-            if (!hasExternal)
+            if (!port.HasExternal)
             {
                 _filter.Add("KUBE-EXTERNAL-SERVICES", string.Create(CultureInfo.InvariantCulture,
                     $"-p {protocol} -m comment --comment \"{lack}\" -m addrtype --dst-type LOCAL -m {protocol} --dport {port.NodePort} -j {target}"));
@@ -185,14 +180,14 @@ internal sealed class KubeProxyRules
                 $"-p tcp -m comment --comment \"{name} health check node port\" -m tcp --dport {port.HealthCheckNodePort} -j ACCEPT"));
         }
 
-        if (hasInternal && _clusterCidr is { } cidr)
+        if (port.HasInternal && _clusterCidr is { } cidr)
         {
             _nat.Add(internalChain, $"! -s {cidr} {To(port, port.ClusterIP, $"{name} cluster IP")} -j KUBE-MARK-MASQ");
         }
 
         if (usesExternal)
         {
-            WriteExternal(port, ext, svc, hasExternal ? externalChain : null);
+            WriteExternal(port, ext, svc, port.HasExternal ? externalChain : null);
         }
 
         if (usesFirewall)
@@ -200,23 +195,23 @@ internal sealed class KubeProxyRules
             WriteFirewall(port, firewall, ext);
         }
 
-        if (choice.Cluster.Length > 0 && port.UsesCluster)
+        if (port.Cluster.Length > 0)
         {
-            WriteBalancing(port, svc, choice.Cluster);
+            WriteBalancing(port, svc, port.Cluster);
         }
 
-        if (choice.Local.Length > 0 && port.UsesLocal)
+        if (port.Local.Length > 0)
         {
-            WriteBalancing(port, svl, choice.Local);
+            WriteBalancing(port, svl, port.Local);
         }
 
-        foreach (var endpoint in choice.Reachable)
+        foreach (var endpoint in port.Reachable)
         {
             WriteEndpoint(port, endpoint);
         }
     }
 
-    private void WriteExternal(Port port, string chain, string svc, string? next)
+    private void WriteExternal(ProxiedPort port, string chain, string svc, string? next)
     {
         Declare(chain);
         if (!port.ExternalLocal)
@@ -241,27 +236,19 @@ internal sealed class KubeProxyRules
         }
     }
 
-    private void WriteFirewall(Port port, string chain, string ext)
+    private void WriteFirewall(ProxiedPort port, string chain, string ext)
     {
         Declare(chain);
         var comment = $"-m comment --comment \"{port.Name} loadbalancer IP\" -j {ext}";
-        foreach (var range in port.SourceRanges)
+        foreach (var range in port.Admitted(_options))
         {
             _nat.Add(chain, $"-s {range} {comment}");
-        }
-
-        if (port.SourceRanges.Any(r => _options.NodeAddresses.Any(r.Contains)))
-        {
-            foreach (var address in port.LoadBalancerIPs)
-            {
-                _nat.Add(chain, $"-s {new IpNetwork(address, address.Width)} {comment}");
-            }
         }
 
         _nat.Add(chain, $"-m comment --comment \"other traffic to {port.Name} will be dropped by KUBE-PROXY-FIREWALL\"");
     }
 
-    private void WriteBalancing(Port port, string chain, ImmutableArray<Backend> backends)
+    private void WriteBalancing(ProxiedPort port, string chain, ImmutableArray<Backend> backends)
     {
         Declare(chain);
         if (port.AffinitySeconds is { } seconds)
@@ -281,7 +268,7 @@ internal sealed class KubeProxyRules
         }
     }
 
-    private void WriteEndpoint(Port port, Backend backend)
+    private void WriteEndpoint(ProxiedPort port, Backend backend)
     {
         var chain = ChainName.OfEndpoint(port.Name, port.Protocol, backend.Text);
         Declare(chain);
@@ -303,7 +290,7 @@ internal sealed class KubeProxyRules
         return kept.ToString("F11", CultureInfo.InvariantCulture);
     }
 
-    private static string To(Port port, IpAddress address, string comment) => string.Create(CultureInfo.InvariantCulture,
+    private static string To(ProxiedPort port, IpAddress address, string comment) => string.Create(CultureInfo.InvariantCulture,
         $"-d {new IpNetwork(address, address.Width)} -p {port.Protocol} -m comment --comment \"{comment}\" -m {port.Protocol} --dport {port.Number}");
 
     private void Declare(string chain)
@@ -312,174 +299,5 @@ internal sealed class KubeProxyRules
         {
             _nat.Chains.Add(chain);
         }
-    }
-
-    // topology.go, CategorizeEndpoints.
-    private Choice Choose(Port port)
-    {
-        var usable = port.Endpoints.Where(e => e.Ready || e is { Serving: true, Terminating: true }).ToImmutableArray();
-        ImmutableArray<Backend> cluster = [];
-        if (port.UsesCluster)
-        {
-            var here = PreferredHere(port.Endpoints);
-            cluster = [.. port.Endpoints.Where(e => e.Ready && here(e))];
-            if (cluster.IsEmpty)
-            {
-                cluster = [.. port.Endpoints.Where(e => e is { Serving: true, Terminating: true })];
-            }
-        }
-
-        if (!port.UsesLocal)
-        {
-            return new Choice(cluster, [], cluster, !cluster.IsEmpty);
-        }
-
-        ImmutableArray<Backend> local = [.. port.Endpoints.Where(e => e.Ready && e.Node == _options.NodeName)];
-        if (local.IsEmpty)
-        {
-            local = [.. usable.Where(e => !e.Ready && e.Node == _options.NodeName)];
-        }
-
-        return new Choice(cluster, local, [.. cluster.Union(local)], !usable.IsEmpty);
-    }
-
-    // topology.go, topologyModeFromHints: hints are followed only when every ready endpoint has one and one of them is for us.
-    private Func<Backend, bool> PreferredHere(ImmutableArray<Backend> endpoints)
-    {
-        var ready = endpoints.Where(e => e.Ready).ToArray();
-        if (ready.Length > 0 && ready.All(e => !e.ForNodes.IsEmpty) && ready.Any(e => e.ForNodes.Contains(_options.NodeName)))
-        {
-            return e => e.ForNodes.Contains(_options.NodeName);
-        }
-
-        if (_zone is not null && ready.Length > 0 && ready.All(e => !e.ForZones.IsEmpty) && ready.Any(e => e.ForZones.Contains(_zone)))
-        {
-            return e => e.ForZones.Contains(_zone);
-        }
-
-        return static _ => true;
-    }
-
-    private List<Port> PortsOf(ClusterSnapshot cluster)
-    {
-        var slices = cluster.EndpointSlices.Where(s => s.ServiceName is not null && s.AddressType == (_ipv6 ? "IPv6" : "IPv4"))
-            .ToLookup(s => (s.Metadata.Namespace, s.ServiceName));
-        var ports = new List<Port>();
-        foreach (var service in cluster.Services)
-        {
-            var spec = service.Spec;
-            if (spec.Type == "ExternalName" || spec.IsHeadless || string.IsNullOrEmpty(spec.ClusterIP)
-                || service.Metadata.Labels.ContainsKey("service.kubernetes.io/service-proxy-name"))
-            {
-                continue;
-            }
-
-            var clusterIP = (spec.ClusterIPs.IsDefaultOrEmpty ? [spec.ClusterIP] : spec.ClusterIPs)
-                .Select(Parse).FirstOrDefault(a => a is not null);
-            if (clusterIP is not { } address)
-            {
-                continue;
-            }
-
-            foreach (var port in spec.Ports)
-            {
-                ports.Add(new Port
-                {
-                    Name = $"{service.Metadata.Namespace}/{service.Metadata.Name}{(string.IsNullOrEmpty(port.Name) ? "" : ":" + port.Name)}",
-                    Protocol = port.Protocol.ToLowerInvariant(),
-                    Number = port.Port,
-                    NodePort = spec.Type is "NodePort" or "LoadBalancer" ? port.NodePort : 0,
-                    ClusterIP = address,
-                    ExternalIPs = Family(spec.ExternalIPs),
-                    LoadBalancerIPs = spec.Type == "LoadBalancer" ? Family(service.Status.LoadBalancer.Ingress.Where(i => i.IpMode != "Proxy").Select(i => i.Ip)) : [],
-                    SourceRanges = [.. spec.LoadBalancerSourceRanges.Select(r => IpNetwork.Parse(r.Trim())).Where(r => r.Address.IsIPv4 != _ipv6)],
-                    HealthCheckNodePort = spec.ExternalTrafficPolicy == "Local" && spec.Type == "LoadBalancer" ? spec.HealthCheckNodePort : 0,
-                    InternalLocal = spec.InternalTrafficPolicy == "Local",
-                    ExternalLocal = spec.ExternalTrafficPolicy == "Local",
-                    AffinitySeconds = spec.SessionAffinity == "ClientIP" ? spec.SessionAffinityConfig?.ClientIP?.TimeoutSeconds ?? 10800 : null,
-                    Endpoints = EndpointsOf(slices[(service.Metadata.Namespace, service.Metadata.Name)], port),
-                });
-            }
-        }
-
-        return ports;
-    }
-
-    private static ImmutableArray<Backend> EndpointsOf(IEnumerable<EndpointSlice> slices, ServicePort port)
-    {
-        // The same endpoint may stand in two slices for a moment; kube-proxy keeps one, ordered by its text.
-        var found = new SortedDictionary<string, Backend>(StringComparer.Ordinal);
-        foreach (var slice in slices)
-        {
-            if (slice.Endpoints.IsDefault || slice.Ports.IsDefault)
-            {
-                continue;
-            }
-
-            foreach (var number in slice.Ports.Where(p => (p.Name ?? "") == (port.Name ?? "") && p.Protocol == port.Protocol).Select(p => p.Port))
-            {
-                foreach (var endpoint in number is null ? [] : slice.Endpoints)
-                {
-                    if (endpoint.Addresses.Length == 0 || !IpAddress.TryParse(endpoint.Addresses[0], null, out var address))
-                    {
-                        continue;
-                    }
-
-                    var text = new AddressPort(address, (ushort)number!.Value).ToString();
-                    found[text] = new Backend(address, text, endpoint.NodeName,
-                        endpoint.Conditions.Ready ?? true, endpoint.Conditions.Serving ?? true, endpoint.Conditions.Terminating ?? false,
-                        [.. (endpoint.Hints?.ForZones ?? []).Select(z => z.Name)], [.. (endpoint.Hints?.ForNodes ?? []).Select(n => n.Name)]);
-                }
-            }
-        }
-
-        return [.. found.Values];
-    }
-
-    private ImmutableArray<IpAddress> Family(IEnumerable<string?> texts)
-        => [.. texts.Select(Parse).Where(a => a is not null).Select(a => a!.Value)];
-
-    // An address of our family, or null.
-    private IpAddress? Parse(string? text) => IpAddress.TryParse(text, null, out var address) && address.IsIPv4 != _ipv6 ? address : null;
-
-    private sealed record Backend(IpAddress Address, string Text, string? Node, bool Ready, bool Serving, bool Terminating,
-        ImmutableArray<string> ForZones, ImmutableArray<string> ForNodes);
-
-    private readonly record struct Choice(ImmutableArray<Backend> Cluster, ImmutableArray<Backend> Local, ImmutableArray<Backend> Reachable, bool HasAny);
-
-    private sealed record Port
-    {
-        internal required string Name { get; init; }
-
-        internal required string Protocol { get; init; }
-
-        internal required int Number { get; init; }
-
-        internal required int NodePort { get; init; }
-
-        internal required IpAddress ClusterIP { get; init; }
-
-        internal required ImmutableArray<IpAddress> ExternalIPs { get; init; }
-
-        internal required ImmutableArray<IpAddress> LoadBalancerIPs { get; init; }
-
-        internal required ImmutableArray<IpNetwork> SourceRanges { get; init; }
-
-        internal required int HealthCheckNodePort { get; init; }
-
-        internal required bool InternalLocal { get; init; }
-
-        internal required bool ExternalLocal { get; init; }
-
-        internal required int? AffinitySeconds { get; init; }
-
-        internal required ImmutableArray<Backend> Endpoints { get; init; }
-
-        internal bool ExternallyAccessible => NodePort != 0 || !LoadBalancerIPs.IsEmpty || !ExternalIPs.IsEmpty;
-
-        // Even with the Local policy outside, clients inside are short-circuited to all endpoints.
-        internal bool UsesCluster => !InternalLocal || ExternallyAccessible;
-
-        internal bool UsesLocal => InternalLocal || (ExternalLocal && ExternallyAccessible);
     }
 }

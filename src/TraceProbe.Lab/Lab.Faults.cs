@@ -60,11 +60,7 @@ public sealed partial class Lab
                 break;
             case "flush-rules":
                 Pause(name);
-                foreach (var ipv6 in (bool[])[false, true])
-                {
-                    new Iptables(_folder.NetNsPath(FlushedNode), Proxy, ipv6).Flush();
-                }
-
+                new Reconciler(_folder, _record).FlushNode(LabLayout.Node(FlushedNode));
                 break;
             case "service-rule-missing":
                 Pause(name);

@@ -82,7 +82,7 @@ public sealed partial class Lab
         ArgumentNullException.ThrowIfNull(options);
         var folder = FolderOf(options.Name);
         RequireRoot();
-        foreach (var tool in (string[])["ip", "unshare", "nsenter", "setsid", "mount", "sh", "sleep", "nginx", "dnsmasq", .. Iptables.Tools(options.Proxy)])
+        foreach (var tool in (string[])["ip", "unshare", "nsenter", "setsid", "mount", "sh", "sleep", "nginx", "dnsmasq", .. Reconciler.Tools(options.Proxy)])
         {
             if (Command.Find(tool) is null)
             {

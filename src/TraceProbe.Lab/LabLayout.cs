@@ -22,6 +22,8 @@ internal static class LabLayout
 
     internal const string ClusterCidrIPv4 = "10.244.0.0/16";
     internal const string ClusterCidrIPv6 = "fd00:10:244::/56";
+    internal const string ServiceCidrIPv4 = "10.96.0.0/12";
+    internal const string ServiceCidrIPv6 = "fd00:10:96::/112";
     internal const string DnsIPv4 = "10.96.0.10";
     internal const string DnsIPv6 = "fd00:10:96::a";
     internal const string ClusterDomain = "cluster.local";

@@ -12,6 +12,9 @@ public enum ProxyMode
     /// <summary>iptables mode, its rules in the kernel's older x_tables (<c>iptables-legacy</c>).</summary>
     IptablesLegacy,
 
+    /// <summary>nftables mode: a table of its own in the kernel's nf_tables, as kube-proxy has it since 1.29.</summary>
+    Nftables,
+
     /// <summary>The userspace mode of 2015: rules redirect to a proxy process, which dials a pod itself.</summary>
     Userspace,
 }

@@ -12,6 +12,9 @@ namespace TraceProbe.Lab;
 /// </summary>
 internal sealed class Reconciler(LabFolder lab, LabRecord record)
 {
+    /// <summary>The tools that kube-proxy's part needs in a mode.</summary>
+    internal static IEnumerable<string> Tools(ProxyMode mode) => mode == ProxyMode.Nftables ? ["nft"] : Iptables.Tools(mode);
+
     /// <summary>Runs one round.</summary>
     /// <param name="probe">Whether the readiness probes are run too.</param>
     /// <param name="forceRules">Whether rules are written even when nothing has changed, as a restarted kube-proxy does.</param>
@@ -40,7 +43,23 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
     {
         foreach (var ipv6 in (bool[])[false, true])
         {
-            new Iptables(lab.NetNsPath(node.Name), record.Proxy, ipv6).Apply(RulesOf(cluster, node, ipv6));
+            WantedOf(cluster, node, ipv6).Apply();
+        }
+    }
+
+    /// <summary>Takes all rules off a node, as a script does that means to start afresh.</summary>
+    internal void FlushNode(NodePlan node)
+    {
+        var netns = lab.NetNsPath(node.Name);
+        if (record.Proxy == ProxyMode.Nftables)
+        {
+            new Nftables(netns).Flush();
+            return;
+        }
+
+        foreach (var ipv6 in (bool[])[false, true])
+        {
+            new Iptables(netns, record.Proxy, ipv6).Flush();
         }
     }
 
@@ -118,8 +137,7 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
         {
             foreach (var ipv6 in (bool[])[false, true])
             {
-                var tables = RulesOf(cluster, node, ipv6);
-                var text = Iptables.Compose(tables, "");
+                var (text, apply) = WantedOf(cluster, node, ipv6);
                 var applied = $"{lab.PlaceFolder(node.Name)}/rules.{(ipv6 ? "v6" : "v4")}";
                 if (!force && File.Exists(applied) && File.ReadAllText(applied) == text)
                 {
@@ -128,7 +146,7 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
 
                 work.Add(() =>
                 {
-                    new Iptables(lab.NetNsPath(node.Name), record.Proxy, ipv6).Apply(tables);
+                    apply();
                     Files.Replace(applied, text);
                 });
             }
@@ -137,19 +155,27 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
         Parallel.Invoke([.. work]);
     }
 
-    private IReadOnlyList<RuleTable> RulesOf(ClusterSnapshot cluster, NodePlan node, bool ipv6)
+    // What kube-proxy wants on a node in one family, as text to know it by, and how it gets there.
+    private (string Text, Action Apply) WantedOf(ClusterSnapshot cluster, NodePlan node, bool ipv6)
     {
-        if (record.Proxy == ProxyMode.Userspace)
-        {
-            return UserspaceRules.Write(cluster, IpAddress.Parse(ipv6 ? node.IPv6 : node.IPv4), UserspaceRules.AllotPorts(cluster, $"{lab.Path}/proxy-ports"));
-        }
-
-        return KubeProxyRules.Write(cluster, new KubeProxyOptions
+        var netns = lab.NetNsPath(node.Name);
+        var options = new KubeProxyOptions
         {
             NodeName = node.Name,
             ClusterCidrs = [IpNetwork.Parse(LabLayout.ClusterCidrIPv4), IpNetwork.Parse(LabLayout.ClusterCidrIPv6)],
+            ServiceCidrs = [IpNetwork.Parse(LabLayout.ServiceCidrIPv4), IpNetwork.Parse(LabLayout.ServiceCidrIPv6)],
             NodeAddresses = [IpAddress.Parse(node.IPv4), IpAddress.Parse(node.IPv6)],
-        }, ipv6);
+        };
+        if (record.Proxy == ProxyMode.Nftables)
+        {
+            var table = NftablesRules.Write(cluster, options, ipv6);
+            return (table.ToString(), () => new Nftables(netns).Apply(table));
+        }
+
+        var tables = record.Proxy == ProxyMode.Userspace
+            ? UserspaceRules.Write(cluster, IpAddress.Parse(ipv6 ? node.IPv6 : node.IPv4), UserspaceRules.AllotPorts(cluster, $"{lab.Path}/proxy-ports"))
+            : KubeProxyRules.Write(cluster, options, ipv6);
+        return (Iptables.Compose(tables, ""), () => new Iptables(netns, record.Proxy, ipv6).Apply(tables));
     }
 
     // Records with arrays compare by reference; their text says whether they mean the same.

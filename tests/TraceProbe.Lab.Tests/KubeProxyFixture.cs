@@ -15,9 +15,23 @@ internal static class KubeProxyFixture
     {
         Services = List(folder, "services", KubernetesJson.Default.Service),
         EndpointSlices = List(folder, "endpointslices", KubernetesJson.Default.EndpointSlice),
-        Pods = List(folder, "pods", KubernetesJson.Default.Pod),
         Nodes = List(folder, "nodes", KubernetesJson.Default.Node),
     };
+
+    /// <summary>The folder of a case that is too big for the repository and lies beside it where the project is developed; null elsewhere.</summary>
+    internal static string? Scale(string name)
+    {
+        for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+        {
+            var path = Path.Combine(folder.FullName, "shared", "fixtures", "kube-proxy", "1.36.3", name);
+            if (Directory.Exists(path))
+            {
+                return path;
+            }
+        }
+
+        return null;
+    }
 
     internal static string Text(string path)
     {

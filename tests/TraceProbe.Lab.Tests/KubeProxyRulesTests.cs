@@ -28,7 +28,7 @@ public class KubeProxyRulesTests
     [InlineData("iptables-legacy")]
     public void ThousandServices_SameRules(string mode)
     {
-        var root = Scale();
+        var root = KubeProxyFixture.Scale("b-1000x5");
         Assert.SkipWhen(root is null, "needs the scale fixtures in ../shared/fixtures, which are not beside this repository");
         var objects = Path.Combine(root!, "nftables");
         var rules = KubeProxyFixture.Text(Path.Combine(root!, mode, "iptables-save.txt"));
@@ -62,20 +62,5 @@ public class KubeProxyRulesTests
     {
         bool IsJump(string line) => line.Split(' ') is [_, "-A", "PREROUTING" or "INPUT" or "FORWARD" or "OUTPUT" or "POSTROUTING", ..];
         return (lines.Where(IsJump).ToList(), lines.Where(l => !IsJump(l)).ToList());
-    }
-
-    // Too big for the repository; beside it where the project is developed.
-    private static string? Scale()
-    {
-        for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            var path = Path.Combine(folder.FullName, "shared", "fixtures", "kube-proxy", "1.36.3", "b-1000x5");
-            if (Directory.Exists(path))
-            {
-                return path;
-            }
-        }
-
-        return null;
     }
 }

@@ -54,6 +54,7 @@ public class LabLiveTests
     [Theory]
     [InlineData(ProxyMode.IptablesNft)]
     [InlineData(ProxyMode.IptablesLegacy)]
+    [InlineData(ProxyMode.Nftables)]
     public async Task EveryFault_HasItsSymptom_AndMendHeals(ProxyMode mode)
     {
         await using var live = await LiveLab.UpAsync(mode);
@@ -85,11 +86,15 @@ public class LabLiveTests
         // What the kernel gives back is what was written, chain by chain.
         foreach (var ipv6 in (bool[])[false, true])
         {
-            var wanted = KubeProxyRules.Write(live.Lab.Cluster, new KubeProxyOptions
+            if (mode == ProxyMode.Nftables)
             {
-                NodeName = "node-1",
-                ClusterCidrs = [IpNetwork.Parse(LabLayout.ClusterCidrIPv4), IpNetwork.Parse(LabLayout.ClusterCidrIPv6)],
-            }, ipv6);
+                var listed = Command.Run(NetNs.PathOf($"tp-{live.Lab.Name}-node-1"), "nft", ["list", "ruleset"]);
+                var family = ipv6 ? "ip6" : "ip";
+                ListedTables.Normalise(listed, family).ShouldBe(ListedTables.Normalise(NftablesRules.Write(live.Lab.Cluster, Options(), ipv6).ToString(), family));
+                continue;
+            }
+
+            var wanted = KubeProxyRules.Write(live.Lab.Cluster, Options(), ipv6);
             // Nothing is missing and nothing is to be removed, so only our own chains are written again.
             var again = Iptables.Compose(wanted, live.Rules("node-1", ipv6));
             again.ShouldNotContain("\n-I ");
@@ -100,6 +105,50 @@ public class LabLiveTests
                 live.Rules("node-1", ipv6).Split('\n').ShouldContain(rule);
             }
         }
+
+        static KubeProxyOptions Options() => new()
+        {
+            NodeName = "node-1",
+            ClusterCidrs = [IpNetwork.Parse(LabLayout.ClusterCidrIPv4), IpNetwork.Parse(LabLayout.ClusterCidrIPv6)],
+            ServiceCidrs = [IpNetwork.Parse(LabLayout.ServiceCidrIPv4), IpNetwork.Parse(LabLayout.ServiceCidrIPv6)],
+            NodeAddresses = [IpAddress.Parse("10.77.0.11"), IpAddress.Parse("fd00:10:77::11")],
+        };
+    }
+
+    [Fact]
+    public async Task NftablesMode_TreatsEachPacketAsKubeProxysRulesDo()
+    {
+        await using var live = await LiveLab.UpAsync(ProxyMode.Nftables);
+        foreach (var (place, url) in (ReadOnlySpan<(string, string)>)
+            [("pod/ubuntu", Url), ("pod/ubuntu", ClusterIPv4), ("pod/ubuntu", ClusterIPv6), ("node-1", ClusterIPv4), ("node-2", ClusterIPv6)])
+        {
+            live.Curl(place, url).ShouldContain("Served by", customMessage: $"{url} from {place}");
+        }
+
+        // A pod that reaches itself through the Service: the hairpin set's masquerade.
+        Enumerable.Range(0, 16).Select(_ => live.Curl("pod/my-nginx-tsyps", Url)).ShouldAllBe(said => said.Contains("Served by my-nginx-"));
+        // Of an address that a Service has, other ports are rejected; addresses that none has are dropped.
+        live.Curl("pod/ubuntu", "http://10.96.0.159:81").ShouldContain("(7)");
+        live.Curl("pod/ubuntu", "http://[fd00:10:96::9f]:81").ShouldContain("(7)");
+        live.Curl("node-1", "http://10.96.0.159:81").ShouldContain("(7)");
+        live.Curl("pod/ubuntu", "http://10.96.7.7:80").ShouldContain("(28)");
+
+        live.Lab.Execute("kubectl patch service my-nginx -n default -p '{\"spec\":{\"type\":\"NodePort\",\"ports\":[{\"port\":8080,\"nodePort\":30080}]}}'");
+        foreach (var node in (string[])["10.77.0.11", "[fd00:10:77::12]"])
+        {
+            live.Curl("outside", $"http://{node}:30080").ShouldContain("Served by");
+        }
+
+        // With no endpoint on node-1, its node port is dead to those outside and open to the pods inside.
+        live.Lab.Execute("kubectl patch service my-nginx -n default -p '{\"spec\":{\"externalTrafficPolicy\":\"Local\"}}'");
+        File.WriteAllText($"{live.Lab.StateFolder}/places/my-nginx-tsyps/not-ready", "");
+        await Until(() => live.Lab.Cluster.FindPod("default", "my-nginx-tsyps") is { IsReady: false });
+        await Until(() => live.Curl("outside", "http://10.77.0.11:30080").Contains("(28)"));
+        live.Curl("outside", "http://10.77.0.12:30080").ShouldContain("Served by my-nginx-wu92j");
+        live.Curl("pod/ubuntu", "http://10.77.0.11:30080").ShouldContain("Served by my-nginx-wu92j");
+        live.Lab.Break("no-pods");
+        live.Curl("outside", "http://10.77.0.11:30080").ShouldContain("(7)");
+        live.Curl("node-1", ClusterIPv6).ShouldContain("(7)");
     }
 
     [Fact]

@@ -13,10 +13,13 @@ internal static class LabCommand
     /// <summary>The name of a lab that is not given another.</summary>
     public const string DefaultName = "demo";
 
+    // The first word of a mode is the one it is called by; "iptables" is what kube-proxy's --proxy-mode says.
     private static readonly (string Word, ProxyMode Mode)[] Modes =
     [
+        ("iptables-nft", ProxyMode.IptablesNft),
         ("iptables", ProxyMode.IptablesNft),
         ("iptables-legacy", ProxyMode.IptablesLegacy),
+        ("nftables", ProxyMode.Nftables),
         ("userspace", ProxyMode.Userspace),
     ];
 
@@ -57,9 +60,16 @@ internal static class LabCommand
     private static Verb Up()
     {
         var name = NameOption("--name", $"What to call it: 1 to 20 of a-z, 0-9 and dashes ({DefaultName} without it). Labs of different names live side by side.");
-        var proxy = new Option<string>("--proxy") { Description = "How kube-proxy translates: iptables (nf_tables backend), iptables-legacy or userspace.", DefaultValueFactory = _ => "iptables", HelpName = "MODE" };
+        var proxy = new Option<string>("--proxy") { Description = "How kube-proxy translates: iptables-nft (or iptables; rules in nf_tables), iptables-legacy (rules in x_tables), nftables, or userspace (as in 2015).", DefaultValueFactory = _ => "iptables-nft", HelpName = "MODE" };
         proxy.AcceptOnlyFromAmong([.. Modes.Select(m => m.Word)]);
-        var command = new Verb("up", "Build a lab.") { Examples = [("sudo traceprobe lab up --name old --proxy userspace", "a second one, as clusters were in 2015")] };
+        var command = new Verb("up", "Build a lab.")
+        {
+            Examples =
+            [
+                ("sudo traceprobe lab up --proxy nftables", "with rules in kube-proxy's own tables"),
+                ("sudo traceprobe lab up --name old --proxy userspace", "a second one, as clusters were in 2015"),
+            ],
+        };
         command.Options.Add(name);
         command.Options.Add(proxy);
         command.SetAction(async parsed =>
