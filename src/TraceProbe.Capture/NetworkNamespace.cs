@@ -74,9 +74,10 @@ public sealed partial class NetworkNamespace : IDisposable
     /// Runs <paramref name="work"/> inside the namespace, on a thread made for it, and waits for it to end. The thread enters by
     /// setns(2) and is never used for anything else: a thread that has changed its namespace must not go back to the pool.
     /// <para>
-    /// A thread starts in the namespace of the thread that created it, so the work must not start threads, tasks or timers, nor
-    /// touch what starts them (asynchronous sockets, <c>HttpClient</c>): a pool thread born here would stay here, and keep the
-    /// namespace alive with it. Sockets made by the work belong to this process and this namespace, and may be used by any thread.
+    /// A thread starts in the namespace of the thread that created it, so the work must be short and must not start threads, tasks
+    /// or timers, nor touch what starts them (asynchronous sockets, <c>HttpClient</c>): a pool thread born here would stay here, and
+    /// keep the namespace alive with it. The runtime, too, starts threads of its own from whichever thread comes along; for work
+    /// that only needs a socket there is <see cref="OpenSocket"/>, which leaves no room for that.
     /// </para>
     /// </summary>
     /// <exception cref="UnauthorizedAccessException">The namespace may not be entered; the message names the capability that is missing.</exception>
@@ -122,6 +123,41 @@ public sealed partial class NetworkNamespace : IDisposable
         });
     }
 
+    /// <summary>
+    /// Makes a socket (socket(2)) that belongs to the namespace and to this process, and may be used by any thread. The calling
+    /// thread is inside for the three system calls alone: no code of the runtime runs between them, so none of its threads is born there.
+    /// </summary>
+    /// <param name="family">The address family, such as 2 for AF_INET.</param>
+    /// <param name="type">The type, with SOCK_NONBLOCK and SOCK_CLOEXEC where wanted.</param>
+    /// <param name="protocol">The protocol, 0 for the type's own.</param>
+    /// <returns>The descriptor, or the negative errno of socket(2).</returns>
+    /// <exception cref="UnauthorizedAccessException">The namespace may not be entered; the message names the capability that is missing.</exception>
+    /// <exception cref="IOException">The namespace could not be entered for another reason.</exception>
+    /// <exception cref="ObjectDisposedException">The namespace was closed.</exception>
+    public int OpenSocket(int family, int type, int protocol)
+    {
+        using var home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (home.IsInvalid)
+        {
+            throw new IOException($"Could not open this thread's own network namespace: {Marshal.GetLastPInvokeErrorMessage()}.");
+        }
+
+        var held = false;
+        try
+        {
+            _handle.DangerousAddRef(ref held);
+            var made = SystemCalls.SocketInside((int)_handle.DangerousGetHandle(), (int)home.DangerousGetHandle(), family, type, protocol, out var entered);
+            return entered ? made : throw NotEntered(-made);
+        }
+        finally
+        {
+            if (held)
+            {
+                _handle.DangerousRelease();
+            }
+        }
+    }
+
     /// <summary>Closes the namespace.</summary>
     public void Dispose() => _handle.Dispose();
 
@@ -130,17 +166,17 @@ public sealed partial class NetworkNamespace : IDisposable
 
     private void Enter()
     {
-        if (setns(_handle, CLONE_NEWNET) == 0)
+        if (setns(_handle, CLONE_NEWNET) != 0)
         {
-            return;
+            throw NotEntered(Marshal.GetLastPInvokeError());
         }
+    }
 
-        var errno = Marshal.GetLastPInvokeError();
-        throw errno == EPERM
+    private Exception NotEntered(int errno)
+        => errno == EPERM
             ? new UnauthorizedAccessException(
                 $"Not permitted to enter the network namespace {Path}: that needs CAP_SYS_ADMIN. Run as root, or add SYS_ADMIN to the container's capabilities.")
             : new IOException($"Could not enter the network namespace {Path}: {Marshal.GetPInvokeErrorMessage(errno)} (errno {errno}).");
-    }
 
     private static unsafe uint InodeOf(SafeFileHandle handle, string path)
     {

@@ -1,5 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
 
 namespace TraceProbe.Capture.Tests;
 
@@ -46,12 +48,51 @@ public sealed class NetworkNamespaceTests
     }
 
     [Fact]
+    public void OpenSocket_BelongsToTheOtherNamespaceAndNoThreadStaysThere()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "needs root");
+        var name = $"tp-ns-{Environment.ProcessId}-{Random.Shared.Next(100_000)}";
+        Ip("netns", "add", name);
+        try
+        {
+            using var space = NetworkNamespace.Open("/run/netns/" + name);
+            for (var i = 0; i < 1_000; i++)
+            {
+                using var socket = new Socket(new SafeSocketHandle(space.OpenSocket(2, (int)SocketType.Dgram, 0), true));
+                // The namespace has no route at all, not even to itself: its loopback is down.
+                Should.Throw<SocketException>(() => socket.Connect(IPAddress.Loopback, 9)).SocketErrorCode.ShouldBe(SocketError.NetworkUnreachable);
+            }
+
+            Directory.GetDirectories("/proc/self/task").ShouldNotContain(task => NamespaceOf(task) == $"net:[{space.Inode}]");
+            space.OpenSocket(250, (int)SocketType.Dgram, 0).ShouldBe(-97, "EAFNOSUPPORT");
+            space.Dispose();
+            Should.Throw<ObjectDisposedException>(() => space.OpenSocket(2, (int)SocketType.Dgram, 0));
+        }
+        finally
+        {
+            Ip("netns", "del", name);
+        }
+    }
+
+    [Fact]
     public void BootClock_AgreesWithUptime()
     {
         var uptime = double.Parse(File.ReadAllText("/proc/uptime").Split(' ')[0], CultureInfo.InvariantCulture);
         (BootClock.Now / 1e9).ShouldBe(uptime, 60);
         var first = BootClock.Now;
         BootClock.Now.ShouldBeGreaterThanOrEqualTo(first);
+    }
+
+    private static string? NamespaceOf(string task)
+    {
+        try
+        {
+            return new FileInfo(task + "/ns/net").LinkTarget;
+        }
+        catch (IOException)
+        {
+            return null; // that thread has ended since
+        }
     }
 
     private static void Ip(params string[] arguments)

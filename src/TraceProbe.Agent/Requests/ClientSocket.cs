@@ -1,14 +1,15 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
+using TraceProbe.Capture;
 using TraceProbe.Core.Net;
 using static TraceProbe.Agent.Requests.Libc;
 
 namespace TraceProbe.Agent.Requests;
 
 /// <summary>
-/// A non-blocking socket made by this process in the namespace of the calling thread. The framework's own is not used: it reports
-/// SocketError where we need the errno, and its asynchronous engine starts threads, which would be born into the client's namespace.
+/// A non-blocking socket made by this process in the client's namespace. The framework's own is not used: it reports SocketError
+/// where we need the errno.
 /// Calls return what the kernel returns, a failure as the negative errno.
 /// </summary>
 internal sealed unsafe class ClientSocket() : SafeHandleMinusOneIsInvalid(true)
@@ -18,10 +19,23 @@ internal sealed unsafe class ClientSocket() : SafeHandleMinusOneIsInvalid(true)
     private int _family;
 
     /// <summary>Makes a socket; 0 or the errno.</summary>
-    internal static int TryOpen(bool ipv4, bool stream, out ClientSocket made)
+    /// <param name="place">The namespace; null for that of this process.</param>
+    /// <param name="ipv4">Whether it is for IPv4, else for IPv6.</param>
+    /// <param name="stream">Whether it is for TCP, else for UDP.</param>
+    /// <param name="made">The socket; invalid when it could not be made.</param>
+    /// <exception cref="UnauthorizedAccessException">The namespace may not be entered; the message names the capability that is missing.</exception>
+    internal static int TryOpen(NetworkNamespace? place, bool ipv4, bool stream, out ClientSocket made)
     {
         made = new ClientSocket { _family = ipv4 ? AF_INET : AF_INET6 };
-        made.SetHandle(socket(made._family, (stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        var type = (stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC;
+        if (place is not null)
+        {
+            var result = place.OpenSocket(made._family, type, 0);
+            made.SetHandle(Math.Max(result, -1));
+            return result < 0 ? -result : 0;
+        }
+
+        made.SetHandle(socket(made._family, type, 0));
         return made.IsInvalid ? Marshal.GetLastPInvokeError() : 0;
     }
 

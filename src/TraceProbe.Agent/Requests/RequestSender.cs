@@ -32,7 +32,7 @@ public static class RequestSender
     private static readonly string UserAgent = "traceprobe/" + typeof(RequestSender).Assembly.GetName().Version?.ToString(3);
 
     /// <summary>
-    /// Makes the request, on a thread of its own inside the client's namespace, with this process's sockets. A failed request is
+    /// Makes the request on the calling thread, with sockets of this process that belong to the client's namespace. A failed request is
     /// no exception: it is what the report tells.
     /// </summary>
     /// <param name="target">What to ask.</param>
@@ -47,8 +47,7 @@ public static class RequestSender
         ArgumentNullException.ThrowIfNull(target);
         ArgumentNullException.ThrowIfNull(environment);
         ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(timeout, TimeSpan.Zero);
-        var request = new Request(target, environment, Deadline.In(timeout, cancellation));
-        return environment.Namespace is { } space ? space.Run(request.Make) : request.Make();
+        return new Request(target, environment, Deadline.In(timeout, cancellation)).Make();
     }
 
     // One request on its way; lives on one thread.
@@ -91,7 +90,7 @@ public static class RequestSender
                 return true;
             }
 
-            var resolver = new StubResolver(_report.Resolver!, deadline);
+            var resolver = new StubResolver(_report.Resolver!, environment.Namespace, deadline);
             var resolved = resolver.Resolve(target.Host);
             _report = _report with { Lookups = resolver.Lookups, Addresses = Order(resolved.Addresses) };
             if (_report.Addresses.IsEmpty)
@@ -107,7 +106,7 @@ public static class RequestSender
             var pairs = new List<AddressPair>();
             foreach (var address in addresses)
             {
-                pairs.Add(new AddressPair(address, StubResolver.SourceFor(address)));
+                pairs.Add(new AddressPair(address, StubResolver.SourceFor(environment.Namespace, address)));
             }
 
             return AddressOrder.Sort(pairs, environment.Flavor);
@@ -121,7 +120,7 @@ public static class RequestSender
                 var share = last ? deadline : deadline.Within(deadline.Left / 2);
                 var remote = new AddressPort(_report.Addresses[i], target.Port);
                 var start = BootClock.Now;
-                var errno = ClientSocket.TryOpen(remote.Address.IsIPv4, target.Protocol == IpProtocol.Tcp, out var socket);
+                var errno = ClientSocket.TryOpen(environment.Namespace, remote.Address.IsIPv4, target.Protocol == IpProtocol.Tcp, out var socket);
                 using (socket)
                 {
                     AddressPort? local = null;

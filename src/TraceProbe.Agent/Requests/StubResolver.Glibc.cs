@@ -108,7 +108,7 @@ internal sealed partial class StubResolver
                 if (questions.Count == 0 || _singleRequestReopen)
                 {
                     socket.Dispose();
-                    errno = ClientSocket.TryOpen(nameserver.Address.IsIPv4, false, out socket);
+                    errno = ClientSocket.TryOpen(place, nameserver.Address.IsIPv4, false, out socket);
                     errno = errno == 0 ? socket.Connect(nameserver) : errno;
                 }
 

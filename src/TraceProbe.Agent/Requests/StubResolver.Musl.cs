@@ -143,9 +143,9 @@ internal sealed partial class StubResolver
         }
     }
 
-    private static ClientSocket OpenUdp(bool ipv4)
+    private ClientSocket OpenUdp(bool ipv4)
     {
-        _ = ClientSocket.TryOpen(ipv4, false, out var socket);
+        _ = ClientSocket.TryOpen(place, ipv4, false, out var socket);
         return socket;
     }
 

@@ -16,9 +16,9 @@ internal readonly record struct Resolved(ImmutableArray<IpAddress> Addresses, bo
 /// <summary>
 /// A stub resolver that behaves as the one in the client's C library does, so that what it meets is what the client's programs
 /// meet: which server is asked, for which name, when it gives up on it, and what it then takes for the answer. It runs on the calling
-/// thread, in that thread's network namespace.
+/// thread, with sockets of the client's network namespace.
 /// </summary>
-internal sealed partial class StubResolver(ResolverConfiguration configuration, Deadline deadline)
+internal sealed partial class StubResolver(ResolverConfiguration configuration, NetworkNamespace? place, Deadline deadline)
 {
     private const ushort DnsPort = 53;
 
@@ -90,9 +90,9 @@ internal sealed partial class StubResolver(ResolverConfiguration configuration, 
     }
 
     /// <summary>The source address the kernel would choose for a destination: that of a connected datagram socket, nothing being sent.</summary>
-    internal static IpAddress? SourceFor(IpAddress destination)
+    internal static IpAddress? SourceFor(NetworkNamespace? place, IpAddress destination)
     {
-        var errno = ClientSocket.TryOpen(destination.IsIPv4, false, out var probe);
+        var errno = ClientSocket.TryOpen(place, destination.IsIPv4, false, out var probe);
         using (probe)
         {
             return errno == 0 && probe.Connect(new AddressPort(destination, DnsPort)) == 0 ? probe.Local()?.Address : null;
@@ -116,7 +116,7 @@ internal sealed partial class StubResolver(ResolverConfiguration configuration, 
     private int AskOverTcp(DnsExchange[] questions, Deadline until, byte[] buffer)
     {
         var nameserver = questions[0].Nameserver;
-        var errno = ClientSocket.TryOpen(nameserver.Address.IsIPv4, true, out var socket);
+        var errno = ClientSocket.TryOpen(place, nameserver.Address.IsIPv4, true, out var socket);
         using (socket)
         {
             if (errno == 0)

@@ -120,9 +120,12 @@ public sealed class TestNetwork : IDisposable
         return address;
     }
 
-    /// <summary>No thread of this process may stay in the namespace; one that was joined may need a moment more to go.</summary>
+    /// <summary>
+    /// No thread of this process may stay in the namespace. One that was joined needs a moment more to go, and one of the runtime's
+    /// own, born while a command was started in there, as long as it idles before it ends.
+    /// </summary>
     public void NobodyShouldBeInside()
-        => SpinWait.SpinUntil(() => ThreadsInside() == 0, 3_000).ShouldBeTrue();
+        => SpinWait.SpinUntil(() => ThreadsInside() == 0, 60_000).ShouldBeTrue();
 
     private int ThreadsInside()
         => Directory.GetDirectories("/proc/self/task").Count(task => LinkOf(task + "/ns/net") == $"net:[{Namespace.Inode}]");
@@ -153,12 +156,11 @@ public sealed class TestNetwork : IDisposable
     private Socket Bind(SocketType type, string address, int port)
     {
         var endpoint = new IPEndPoint(IPAddress.Parse(address), port);
-        var socket = Namespace.Run(() =>
-        {
-            var made = new Socket(endpoint.AddressFamily, type, type == SocketType.Stream ? ProtocolType.Tcp : ProtocolType.Udp);
-            made.Bind(endpoint);
-            return made;
-        });
+        const int closeOnExec = 0x80000;
+        var made = Namespace.OpenSocket(endpoint.AddressFamily == AddressFamily.InterNetwork ? 2 : 10, (int)type | closeOnExec, 0);
+        made.ShouldBeGreaterThanOrEqualTo(0);
+        var socket = new Socket(new SafeSocketHandle(made, true));
+        socket.Bind(endpoint);
         _sockets.Add(socket);
         return socket;
     }
