@@ -26,6 +26,14 @@ public static class CommandRunner
     private const int CancellationMilliseconds = 100;
     private const int TerminationMilliseconds = 2_000;
 
+    /// <summary>Why a program cannot be run, in words; null when it can.</summary>
+    /// <param name="program">A path, or a name to look up in PATH.</param>
+    public static string? WhyNot(string program)
+    {
+        ArgumentNullException.ThrowIfNull(program);
+        return Find(program, out var problem) is not null ? null : problem == NotFound ? $"{program}: command not found" : $"{program}: not executable";
+    }
+
     /// <summary>
     /// Runs the command with this process's input, output and error, and waits for it. While it runs, Ctrl-C and Ctrl-\ are its
     /// business alone: the terminal sends them to it as well, and its end is awaited. SIGTERM and SIGHUP are passed on to it.
@@ -54,7 +62,7 @@ public static class CommandRunner
         var program = Find(command[0], out var problem);
         if (program is null)
         {
-            Console.Error.WriteLine($"traceprobe: {command[0]}: {(problem == NotFound ? "command not found" : "not executable")}");
+            Console.Error.WriteLine($"traceprobe: {WhyNot(command[0])}");
             return problem;
         }
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using TraceProbe.Agent.Requests;
 using TraceProbe.Agent.Sessions;
 
 namespace TraceProbe.Cli.Commands;
@@ -23,7 +24,13 @@ internal static class RunCommand
         settings.AddTo(command, resolves: false, reports: true, timed: false);
         command.SetAction(parsed =>
         {
-            var recording = TraceSession.Run(settings.Options(parsed, _ => { }), parsed.GetRequiredValue(words));
+            var program = parsed.GetRequiredValue(words);
+            if (CommandRunner.WhyNot(program[0]) is { } why)
+            {
+                throw new OperatorException($"{why}. It is this machine's program that is run, inside the client's network.", ExitCode.Usage);
+            }
+
+            var recording = TraceSession.Run(settings.Options(parsed, _ => { }), program);
             return settings.Report(parsed, recording);
         });
         return command;

@@ -6,6 +6,7 @@ using TraceProbe.Agent.Baselines;
 using TraceProbe.Agent.Sessions;
 using TraceProbe.Cli.Output;
 using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Net;
 using TraceProbe.Core.Recordings;
 using TraceProbe.Core.Requests;
 
@@ -150,7 +151,7 @@ internal sealed class SessionSettings
         return new SessionOptions
         {
             Scene = scene,
-            Client = scene.FindPlace(parsed.GetValue(_from), NamespaceOf(parsed)),
+            Client = ClientOf(parsed, scene),
             Opening = opening,
             Rehearsal = recording => ReportOutput.Of(recording, Diagnose.Run(WithBaseline(parsed, recording)), parsed.GetValue(_output), new TextStyle(TextStyle.DefaultWidth)),
             Source = source switch { "ebpf" => EventSource.Ebpf, "libpcap" => EventSource.Libpcap, _ => null },
@@ -216,6 +217,19 @@ internal sealed class SessionSettings
             }
 
             throw new OperatorException($"The packets could not be saved as {path}: {e.Message}", e);
+        }
+    }
+
+    // A place that is not given, or that is not there, is the command line's fault and not TraceProbe's.
+    private Place ClientOf(ParseResult parsed, Scene scene)
+    {
+        try
+        {
+            return scene.FindPlace(parsed.GetValue(_from), NamespaceOf(parsed));
+        }
+        catch (SessionException e)
+        {
+            throw new OperatorException(e.Message, ExitCode.Usage);
         }
     }
 

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Dns;
+using TraceProbe.Core.Journeys;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Requests;
 
@@ -75,7 +76,7 @@ internal sealed class ResolveChecks(Case c)
         var answers = Answers().ToList();
         if (answers.Count == 0)
         {
-            foreach (var finding in Unanswered(meant))
+            foreach (var finding in NoAnswers() is { } nonsense ? [nonsense] : Unanswered(meant))
             {
                 yield return finding;
             }
@@ -83,9 +84,18 @@ internal sealed class ResolveChecks(Case c)
             yield break;
         }
 
-        if (answers.Any(a => a.ResponseCode is DnsResponseCode.ServFail or DnsResponseCode.Refused))
+        // The Service's full name having been answered, with or without an address, what was said of other names decides nothing.
+        var full = $"{meant.Name}.{meant.Namespace}.svc.{c.Cluster.ClusterDomain}";
+        var decided = c.Lookups.Any(l => l.Name == full && l.Answer is { IsTruncated: false, ResponseCode: DnsResponseCode.NoError or DnsResponseCode.NXDomain });
+        if (!decided && answers.Find(a => a.ResponseCode is not (DnsResponseCode.NoError or DnsResponseCode.NXDomain)) is { } failed)
         {
-            yield return ResolverFailure(answers.First(a => a.ResponseCode is DnsResponseCode.ServFail or DnsResponseCode.Refused));
+            yield return ResolverFailure(failed);
+            yield break;
+        }
+
+        if (!decided && answers.Find(a => a.IsTruncated) is { } cut)
+        {
+            yield return CutShort(cut);
             yield break;
         }
 
@@ -225,11 +235,62 @@ internal sealed class ResolveChecks(Case c)
         var resolver = c.Lookups.First(l => ReferenceEquals(l.Answer, answer)).Connection;
         return new(FailureClass.ResolverFailure, $"Nameserver {resolver.Asked.Destination.Address} answered {answer.ResponseCode.ToString().ToUpperInvariant()} for {Host}.")
         {
-            Objects = c.Cluster.ClusterDns is { } dns ? [dns.Ref] : [],
+            Objects = c.Cluster.ClusterDns is { } dns && c.IsClusterDns(resolver.Asked.Destination.Address) ? [dns.Ref] : [],
             Evidence = LookupEvidence(),
-            Mend = c.Cluster.ClusterDns is { } d ? new Mend("Read what the DNS server says of it.", $"kubectl logs -n {d.Metadata.Namespace} -l {string.Join(',', d.Spec.Selector.Select(s => $"{s.Key}={s.Value}"))} --tail=50") : null,
+            Mend = ReadTheLog(resolver.Asked.Destination.Address),
         };
     }
+
+    // Something came back, and no client could take it for an answer.
+    private Finding? NoAnswers()
+    {
+        var bad = c.Client?.Lookups.FirstOrDefault(l => l.Outcome == LookupOutcome.Malformed)?.Nameserver.Address
+            ?? c.Lookups.FirstOrDefault(l => l.Connection is { Outcome: ConnectionOutcome.Established, ReplyBytes: > 0, Asked.Protocol: IpProtocol.Udp })?.Connection.Asked.Destination.Address;
+        return bad is not { } nameserver ? null : new(FailureClass.ResolverFailure, $"What nameserver {nameserver} sends back is no DNS answer to the question for {Host}.")
+        {
+            Objects = c.Cluster.ClusterDns is { } dns && c.IsClusterDns(nameserver) ? [dns.Ref] : [],
+            Evidence = LookupEvidence(),
+            Mend = ReadTheLog(nameserver),
+        };
+    }
+
+    // RFC 7766 section 5: who gets a cut answer asks again over TCP.
+    private Finding CutShort(DnsMessage answer)
+    {
+        var nameserver = c.Lookups.First(l => ReferenceEquals(l.Answer, answer)).Connection.Asked.Destination.Address;
+        var objects = c.Cluster.ClusterDns is { } dns && c.IsClusterDns(nameserver) ? [dns.Ref] : ImmutableArray<ObjectRef>.Empty;
+        var attempt = c.Journey.Connections.FirstOrDefault(x => x.IsDns && x.Asked.Protocol == IpProtocol.Tcp && x.Asked.Destination.Address == nameserver);
+        var lookup = c.Client?.Lookups.FirstOrDefault(l => l.Transport == IpProtocol.Tcp && l.Nameserver.Address == nameserver);
+        if (attempt is { Outcome: ConnectionOutcome.Established } || lookup is { Outcome: LookupOutcome.Malformed or LookupOutcome.ServerFailure })
+        {
+            return new(FailureClass.ResolverFailure, $"Nameserver {nameserver} cuts its answer for {Host} short, and what it sends over TCP instead is no answer either.")
+            {
+                Objects = objects,
+                Evidence = LookupEvidence(),
+                Mend = ReadTheLog(nameserver),
+            };
+        }
+
+        var how = attempt?.Outcome switch
+        {
+            ConnectionOutcome.Refused => $"refuses {c.ClientWords}'s TCP connection to port 53",
+            ConnectionOutcome.Rejected or ConnectionOutcome.Unanswered => $"cannot be reached over TCP by {c.ClientWords}",
+            _ => lookup is null ? $"was not asked again over TCP by {c.ClientWords}" : $"gave {c.ClientWords} no answer over TCP",
+        };
+        return new(FailureClass.DnsTcpBlocked, $"Nameserver {nameserver} cuts its answer for {Host} short, to be asked again over TCP, and {how}.")
+        {
+            Objects = objects,
+            Evidence = attempt is null ? LookupEvidence() : LookupEvidence().Add(new Evidence(EvidenceSource.Observed,
+                $"TCP {attempt.Asked}: {(attempt.Outcome == ConnectionOutcome.Refused ? "refused" : attempt.Outcome == ConnectionOutcome.Rejected ? "rejected" : "no answer")}", c.SinceStart(attempt.StartNanoseconds), c.PlaceName(attempt.ClientNetNs))),
+            Confidence = attempt is null ? Confidence.Likely : Confidence.Certain,
+            Mend = new Mend("Let TCP port 53 through to the DNS as well as UDP: in the Service's ports, in NetworkPolicies and firewalls.",
+                objects is [var service] ? $"kubectl get service {service.Name} -n {service.Namespace} -o jsonpath='{{.spec.ports}}'" : null),
+        };
+    }
+
+    private Mend? ReadTheLog(IpAddress nameserver) => c.Cluster.ClusterDns is { } d && c.IsClusterDns(nameserver)
+        ? new Mend("Read what the DNS server says of it.", $"kubectl logs -n {d.Metadata.Namespace} -l {string.Join(',', d.Spec.Selector.Select(s => $"{s.Key}={s.Value}"))} --tail=50")
+        : null;
 
     private Finding OutsideName()
     {
@@ -246,7 +307,7 @@ internal sealed class ResolveChecks(Case c)
     {
         if (c.Recording.Cluster is not { } cluster || cluster.Unread.Any(u => u.What is "services" or "pods" or "nodes")
             || c.HolderWords(address) != address.ToString()
-            || c.Main is { Translated: not null } or { Outcome: Journeys.ConnectionOutcome.Established or Journeys.ConnectionOutcome.Unknown })
+            || c.Main is { Translated: not null } or { Outcome: ConnectionOutcome.Established or ConnectionOutcome.Unknown })
         {
             return null;
         }
@@ -259,12 +320,12 @@ internal sealed class ResolveChecks(Case c)
             return null;
         }
 
-        var vanished = c.Main is { Outcome: Journeys.ConnectionOutcome.Unanswered } ? ": the packet stayed untranslated and vanished" : "";
+        var vanished = c.Main is { Outcome: ConnectionOutcome.Unanswered } ? ": the packet stayed untranslated and vanished" : "";
         return new Finding(FailureClass.ServiceNotFound, $"No Service has the address {address}, though it lies among those of the Services{vanished}.")
         {
             Evidence =
             [
-                .. c.Main is not { Outcome: Journeys.ConnectionOutcome.Unanswered } main ? Array.Empty<Evidence>()
+                .. c.Main is not { Outcome: ConnectionOutcome.Unanswered } main ? Array.Empty<Evidence>()
                     : [new Evidence(EvidenceSource.Observed, $"the packet was last seen in {c.WordsOf(main.FarthestNetNs)} as {main.Asked}, untranslated, and nothing answered", c.SinceStart(main.StartNanoseconds), c.PlaceName(main.FarthestNetNs))],
                 new Evidence(EvidenceSource.Desired, $"Services near it: {string.Join(", ", near.Take(4).Select(s => $"{s.Service.Metadata.Namespace}/{s.Service.Metadata.Name} at {s.Address}"))}"),
             ],
