@@ -25,6 +25,10 @@ for name in "$@"; do
         sed -n '/outcome="NotExecuted"/,/<\/UnitTestResult>/p' "$project/TestResults/results.trx" \
             | grep -oE 'testName="[^"]*"|<Message>[^<]*|<StdOut>[^<]*' | sed -E 's/testName="([^"]*)"/   skipped: \1/; s/<[A-Za-z]*>/      reason: /'
     fi
+    if [ "$f" -gt 0 ]; then
+        sed -n '/outcome="Failed"/,/<\/UnitTestResult>/p' "$project/TestResults/results.trx" \
+            | awk '/testName=/ { match($0, /testName="[^"]*"/); print "   failed: " substr($0, RSTART + 10, RLENGTH - 11) } /<Message>/ { n = 12; sub(/.*<Message>/, "") } n > 0 { n--; gsub(/&#xD;/, ""); print "      " substr($0, 1, 300) } /<\/Message>|<StackTrace>/ { n = 3 }'
+    fi
 done
 echo
 mkdir -p artifacts

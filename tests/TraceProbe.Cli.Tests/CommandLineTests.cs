@@ -47,7 +47,7 @@ public sealed class CommandLineTests : IDisposable
     [InlineData(4, "lab status --name no-such-lab", "There is no lab named no-such-lab")]
     [InlineData(4, "trace http://x --lab no-such-lab", "There is no lab named no-such-lab")]
     [InlineData(4, "baseline show nothing", "There is no baseline 'nothing'")]
-    [InlineData(4, "trace http://x --from netns:no-such-ns --cluster /dev/null", "no-such-ns")]
+    [InlineData(2, "trace http://x --from netns:no-such-ns --cluster /dev/null", "no-such-ns")]
     [InlineData(4, "trace http://x --cluster /dev/null --save /no/such/folder/x.tprec", "there is no folder")]
     public async Task Arguments_GiveExitCodeAndWords(int code, string arguments, string words)
     {
