@@ -61,7 +61,7 @@ public sealed class RulesWalkTests
         result.Backends.Select(b => b.Address.ToString()).ShouldBe(["10.244.1.1:8080", "10.244.2.1:8080", "10.244.3.1:8080"]);
         result.Backends.ShouldAllBe(b => Math.Abs(b.Probability - 1.0 / 3) < 1e-6);
         result.Backends[1].Chain.ShouldBe("SEP2");
-        result.BranchTo(AddressPort.Parse("10.244.2.1:8080"))!.Matched.Select(r => r.Chain).ShouldBe(["PREROUTING", "SVC", "SEP2"]);
+        result.BranchTo(AddressPort.Parse("10.244.2.1:8080"))!.Steps.Select(s => s.Rule.Chain).ShouldBe(["PREROUTING", "SVC", "SEP2"]);
     }
 
     [Fact]
@@ -113,7 +113,7 @@ public sealed class RulesWalkTests
         result.BranchTo(AddressPort.Parse("10.244.1.1:8080"))!.Outcome.ShouldBe(WalkOutcome.Translated);
         var dropped = result.BranchTo(AddressPort.Parse("10.244.2.1:8080"))!;
         dropped.Outcome.ShouldBe(WalkOutcome.Dropped);
-        dropped.Matched[^1].Raw.ShouldBe("-A FORWARD -d 10.244.2.1/32 -j DROP");
+        dropped.Steps[^1].Rule.Raw.ShouldBe("-A FORWARD -d 10.244.2.1/32 -j DROP");
     }
 
     [Fact]
@@ -259,7 +259,7 @@ public sealed class RulesWalkTests
             """);
         result.Backends.Select(b => b.Probability).ShouldBe([0.5, 0.5]);
         result.Assumptions.Single().ShouldContain("affinity");
-        result.AffinityBackends.Single().ToString().ShouldBe("10.244.1.1:80");
+        result.Affinity.Single().Backend.ToString().ShouldBe("10.244.1.1:80");
     }
 
     [Fact]

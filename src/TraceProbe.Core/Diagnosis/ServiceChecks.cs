@@ -311,7 +311,7 @@ internal sealed class ServiceChecks(Case c, Service service, ServicePort? port, 
         {
             Confidence = rules is null ? Confidence.Likely : Confidence.Certain,
             Objects = [service.Ref],
-            Evidence = [.. Refusal(), .. branch is { Matched: [.., var last] } ? [new Evidence(EvidenceSource.Programmed, last.Raw, Place: $"node/{c.ClientNode}")] : Array.Empty<Evidence>()],
+            Evidence = [.. Refusal(), .. branch is { Steps: [.., var last] } ? [new Evidence(EvidenceSource.Programmed, last.Rule.Raw, Place: $"node/{c.ClientNode}")] : Array.Empty<Evidence>()],
             Mend = isRule ? Mends.RestartKubeProxy(c.ClientNode)
                 : new Mend("Delete the old entry.", string.Create(CultureInfo.InvariantCulture, $"conntrack -D -d {connection!.Asked.Destination.Address} -p {connection.Asked.Protocol.ToString().ToLowerInvariant()} --dport {connection.Asked.Destination.Port}"), c.ClientNode),
         };
@@ -321,7 +321,7 @@ internal sealed class ServiceChecks(Case c, Service service, ServicePort? port, 
     {
         var walk = RuleWalk.Run(c.RulesOf(node, !IsIPv4).Sets, new VirtualPacket { Tuple = toPod.Asked, FromNode = IsFromNode && node.Name == c.ClientNode });
         var branch = walk.BranchTo(toPod.Backend) ?? walk.Branches.FirstOrDefault(b => b.Outcome == WalkOutcome.Dropped);
-        return branch is not { Outcome: WalkOutcome.Dropped } ? null : branch.Policy ?? branch.Matched.LastOrDefault(r => r.Target is RuleTarget.Drop)?.Raw;
+        return branch is not { Outcome: WalkOutcome.Dropped } ? null : branch.Policy ?? branch.Steps.LastOrDefault(s => s.Rule.Target is RuleTarget.Drop).Rule?.Raw;
     }
 
     // ---- deliver

@@ -62,6 +62,7 @@ public sealed class RuleWalk
         return SameEnd(result.Branches, other.Branches) ? result : result with
         {
             Outcome = WalkOutcome.Undecided,
+            IsTied = true,
             Unknowns = [$"{string.Join(" and ", way.Tied)} rules both decide about this packet, differently; which of them comes first depends on which was loaded first"],
         };
     }
@@ -94,7 +95,7 @@ public sealed class RuleWalk
             right.Where(b => b.Leaves).Select(b => (b.Masquerade, b.SourceBecomes)).Distinct().Order());
 
     /// <summary>A base chain that packets meet at a hook.</summary>
-    private sealed record Stop(RuleTable Table, RuleChain Chain, BaseHook Hook, int Priority, string Owner);
+    private sealed record Stop(RuleTable Table, RuleChain Chain, BaseHook Hook, int Priority, string Owner, RuleBackend Backend);
 
     /// <summary>The base chains that packets of one family meet, by hook, in order.</summary>
     private sealed class Way
@@ -135,7 +136,7 @@ public sealed class RuleWalk
                             RuleBackend.Legacy => "legacy",
                             RuleBackend.Nft => "nft",
                             _ => $"nftables {table.Name}",
-                        }));
+                        }, set.Backend));
                     }
                 }
             }
@@ -244,8 +245,6 @@ public sealed class RuleWalk
         Open,
     }
 
-    private sealed record Trail(Rule Rule, Trail? Before);
-
     private sealed record Frame(RuleTable Table, RuleChain Chain, ChainIndex Index, Frame? Caller, int ReturnTo, int Depth);
 
     /// <summary>A packet on its way; copied where the way forks.</summary>
@@ -256,7 +255,7 @@ public sealed class RuleWalk
         public uint ConnectionMark;
         public ConntrackState State;
         public double Weight = 1;
-        public Trail? Trail;
+        public WalkTrail? Trail;
         public AddressPort? Backend;
         public bool IsRedirect;
         public string? Chain;
@@ -278,7 +277,7 @@ public sealed class RuleWalk
     private sealed class Course(RuleWalk walk, Way way, Stop[][] stops, VirtualPacket packet)
     {
         private readonly List<string> _assumptions = [.. way.Beneath];
-        private readonly List<AddressPort> _affinity = [];
+        private readonly List<WalkAffinity> _affinity = [];
         private int _steps;
 
         public WalkResult Run()
@@ -315,7 +314,6 @@ public sealed class RuleWalk
                 }
             }
 
-            var seen = new HashSet<Rule>(ReferenceEqualityComparer.Instance);
             var outcome = branches[0].Outcome;
             foreach (var branch in branches)
             {
@@ -329,10 +327,9 @@ public sealed class RuleWalk
                 Outcome = outcome,
                 Branches = [.. branches],
                 Backends = backends.ToImmutable(),
-                Matched = [.. branches.SelectMany(b => b.Matched).Where(seen.Add)],
                 Unknowns = [.. branches.Select(b => b.Unknown).OfType<string>().Distinct()],
                 Assumptions = [.. _assumptions],
-                AffinityBackends = [.. _affinity],
+                Affinity = [.. _affinity],
             };
         }
 
@@ -530,7 +527,7 @@ public sealed class RuleWalk
         }
 
         // A rule whose earlier statements were done already is on the trail.
-        private static void Note(Position p, Rule rule) => p.Trail = ReferenceEquals(p.Trail?.Rule, rule) ? p.Trail : new Trail(rule, p.Trail);
+        private static void Note(Position p, Rule rule) => p.Trail = ReferenceEquals(p.Trail?.Step.Rule, rule) ? p.Trail : new WalkTrail(new WalkStep(rule, p.Hook, p.Stop!.Hook.Translates, p.Stop.Backend), p.Trail);
 
         private bool Do(Position p, Rule rule, RuleTarget? target, List<WalkBranch> ends, int openQuestions)
         {
@@ -1062,9 +1059,9 @@ public sealed class RuleWalk
                 if (translation.Target is RuleTarget.Dnat { First: { } address } dnat)
                 {
                     var backend = new AddressPort(address, dnat.Ports?.First ?? p.Tuple.Destination.Port);
-                    if (!_affinity.Contains(backend))
+                    if (!_affinity.Exists(a => a.Backend == backend && ReferenceEquals(a.Rule, rule)))
                     {
-                        _affinity.Add(backend);
+                        _affinity.Add(new WalkAffinity(backend, rule.Matches.OfType<RuleMatch.Recent>().Select(r => r.Seconds).FirstOrDefault(), rule));
                     }
                 }
             }
@@ -1163,13 +1160,6 @@ public sealed class RuleWalk
 
         private static WalkBranch End(Position p, WalkOutcome outcome)
         {
-            var matched = ImmutableArray.CreateBuilder<Rule>();
-            for (var trail = p.Trail; trail is not null; trail = trail.Before)
-            {
-                matched.Add(trail.Rule);
-            }
-
-            matched.Reverse();
             return new WalkBranch
             {
                 Outcome = outcome,
@@ -1179,7 +1169,7 @@ public sealed class RuleWalk
                 Chain = p.Chain,
                 Masquerade = p.Masquerade,
                 SourceBecomes = p.SourceBecomes,
-                Matched = matched.ToImmutable(),
+                Trail = p.Trail,
             };
         }
 

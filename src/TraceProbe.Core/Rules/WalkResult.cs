@@ -41,7 +41,14 @@ public sealed record WalkResult
     public required ImmutableArray<WalkBackend> Backends { get; init; }
 
     /// <summary>The rules that matched in any branch, in order, each once. This is the evidence.</summary>
-    public required ImmutableArray<Rule> Matched { get; init; }
+    public ImmutableArray<Rule> Matched
+    {
+        get
+        {
+            var seen = new HashSet<Rule>(ReferenceEqualityComparer.Instance);
+            return [.. Branches.SelectMany(b => b.Steps).Select(s => s.Rule).Where(seen.Add)];
+        }
+    }
 
     /// <summary>The conditions, targets and facts that the outcome depends on and that could not be told, in words; empty unless undecided.</summary>
     public required ImmutableArray<string> Unknowns { get; init; }
@@ -50,10 +57,16 @@ public sealed record WalkResult
     public required ImmutableArray<string> Assumptions { get; init; }
 
     /// <summary>
-    /// The destinations to which session affinity (<c>recent</c> lists) can send a client that was here before; a subset of
-    /// <see cref="Backends"/> when the rules are sound.
+    /// Where session affinity can send a client that was here before; the destinations are a subset of <see cref="Backends"/> when the rules
+    /// are sound.
     /// </summary>
-    public required ImmutableArray<AddressPort> AffinityBackends { get; init; }
+    public required ImmutableArray<WalkAffinity> Affinity { get; init; }
+
+    /// <summary>
+    /// Whether it is undecided because the rules of several owners (legacy and nft, say) both decide about the packet, differently, and which of
+    /// them comes first depends on which was loaded first.
+    /// </summary>
+    public bool IsTied { get; init; }
 
     /// <summary>Whether its source is masqueraded in every branch that leaves the node.</summary>
     public bool Masquerade => Branches.Any(b => b.Leaves) && Branches.All(b => !b.Leaves || b.Masquerade);
@@ -99,11 +112,48 @@ public sealed record WalkBranch
     public string? Unknown { get; init; }
 
     /// <summary>The rules that matched on this way, in order; the last one decided.</summary>
-    public ImmutableArray<Rule> Matched { get; init; } = [];
+    public ImmutableArray<WalkStep> Steps
+    {
+        get
+        {
+            var steps = ImmutableArray.CreateBuilder<WalkStep>();
+            for (var trail = Trail; trail is not null; trail = trail.Before)
+            {
+                steps.Add(trail.Step);
+            }
+
+            steps.Reverse();
+            return steps.ToImmutable();
+        }
+    }
+
+    // Most walks are of healthy rules, whose steps nobody asks for.
+    internal WalkTrail? Trail { get; init; }
 
     /// <summary>Whether it passes the rules at all.</summary>
     public bool Leaves => Outcome is WalkOutcome.Translated or WalkOutcome.Untranslated;
 }
+
+/// <summary>A rule that matched a packet.</summary>
+/// <param name="Rule">The rule.</param>
+/// <param name="Hook">Where in the packet's way.</param>
+/// <param name="Translates">Whether the base chain that led to it is one of translation (type <c>nat</c>).</param>
+/// <param name="Backend">The kernel interface that the rule came through.</param>
+public readonly record struct WalkStep(Rule Rule, Hook Hook, bool Translates, RuleBackend Backend);
+
+/// <summary>The steps so far, the last one first; branches share what they have in common.</summary>
+internal sealed class WalkTrail(WalkStep step, WalkTrail? before)
+{
+    public WalkStep Step => step;
+
+    public WalkTrail? Before => before;
+}
+
+/// <summary>A destination to which rules send a client again that was sent there before.</summary>
+/// <param name="Backend">Where to.</param>
+/// <param name="Seconds">For how long after the client's last packet; null when without end, or not told.</param>
+/// <param name="Rule">The rule.</param>
+public sealed record WalkAffinity(AddressPort Backend, int? Seconds, Rule Rule);
 
 /// <summary>A destination that rules translate to.</summary>
 /// <param name="Address">Where to.</param>
