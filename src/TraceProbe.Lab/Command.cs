@@ -31,7 +31,7 @@ internal static class Command
         var result = Try(netns, tool, arguments, input);
         return result.ExitCode == 0
             ? result.Output
-            : throw new LabException($"{tool} {string.Join(' ', arguments)} failed with exit code {result.ExitCode}: {result.Error.Trim()}");
+            : throw new LabException($"{Short($"{tool} {string.Join(' ', arguments)}")} failed with exit code {result.ExitCode}: {result.Error.Trim()}");
     }
 
     /// <summary>Runs a tool to its end and returns what it said, failed or not.</summary>
@@ -45,6 +45,8 @@ internal static class Command
             UseShellExecute = false,
             WorkingDirectory = "/",
         };
+        // Tools call tools; sudo and cron leave them little of a PATH.
+        start.Environment["PATH"] = string.Join(':', Folders);
         foreach (var argument in arguments)
         {
             start.ArgumentList.Add(argument);
@@ -83,6 +85,9 @@ internal static class Command
 
     /// <summary>The error for a tool that is not installed, with the Debian package that has it.</summary>
     internal static LabException Missing(string tool) => new($"{tool} is not installed. Install it with: apt-get install {PackageOf(tool)}");
+
+    // A script on the command line says more of us than of what went wrong.
+    private static string Short(string line) => line.Length <= 200 && !line.Contains('\n', StringComparison.Ordinal) ? line : $"{line.AsSpan(0, Math.Min(line.Length, 60))}…".ReplaceLineEndings(" ");
 
     private static string PackageOf(string tool) => tool switch
     {

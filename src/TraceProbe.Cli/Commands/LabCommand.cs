@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Completions;
 using System.Globalization;
 using TraceProbe.Cli.Output;
+using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Net;
 using TraceProbe.Lab;
 
@@ -53,13 +54,34 @@ internal static class LabCommand
         return option;
     }
 
-    private static Option<string?> Which() => NameOption("--name", "The lab; the only one, or $TRACEPROBE_LAB, without it.");
+    // The verbs that work in a lab call it --lab; here its name is what is meant, and both are understood.
+    private static Option<string?> Which(string description = "The lab; the only one, or $TRACEPROBE_LAB, without it.")
+    {
+        var option = NameOption("--name", description);
+        option.Aliases.Add("--lab");
+        return option;
+    }
+
+    private static Argument<T> FaultArgument<T>(string description)
+    {
+        var fault = new Argument<T>("FAULT") { Description = description, HelpName = "FAULT" };
+        fault.CompletionSources.Add(_ => Fault.All.Select(f => new CompletionItem(f.Name)));
+        fault.Validators.Add(result =>
+        {
+            if (result.Tokens is [var token, ..] && Fault.All.All(f => f.Name != token.Value))
+            {
+                var near = NearestNames.Of(token.Value, Fault.All.Select(f => f.Name));
+                result.AddError($"'{token.Value}' is no fault; {(near.IsEmpty ? $"there are {string.Join(", ", Fault.All.Select(f => f.Name))}" : $"did you mean {string.Join(" or ", near)}?")}");
+            }
+        });
+        return fault;
+    }
 
     private static Lab.Lab Existing(string? option) => Lab.Lab.Open(NameOf(option) ?? DefaultName);
 
     private static Verb Up()
     {
-        var name = NameOption("--name", $"What to call it: 1 to 20 of a-z, 0-9 and dashes ({DefaultName} without it). Labs of different names live side by side.");
+        var name = Which($"What to call it: 1 to 20 of a-z, 0-9 and dashes ({DefaultName} without it). Labs of different names live side by side.");
         var proxy = new Option<string>("--proxy") { Description = "How kube-proxy translates: iptables-nft (or iptables; rules in nf_tables), iptables-legacy (rules in x_tables), nftables, or userspace (as in 2015).", DefaultValueFactory = _ => "iptables-nft", HelpName = "MODE" };
         proxy.AcceptOnlyFromAmong([.. Modes.Select(m => m.Word)]);
         var command = new Verb("up", "Build a lab.")
@@ -100,8 +122,7 @@ internal static class LabCommand
     private static Verb Break()
     {
         var name = Which();
-        var fault = new Argument<string>("FAULT") { Description = "One of: " + string.Join(", ", Fault.All.Select(f => f.Name)) + ".", HelpName = "FAULT" };
-        fault.AcceptOnlyFromAmong([.. Fault.All.Select(f => f.Name)]);
+        var fault = FaultArgument<string>("One of: " + string.Join(", ", Fault.All.Select(f => f.Name)) + ".");
         var command = new Verb("break", "Break a lab in one way, until it is mended.") { Examples = [.. Fault.All.Select(f => ($"sudo traceprobe lab break {f.Name}", f.Description))] };
         command.Arguments.Add(fault);
         command.Options.Add(name);
@@ -121,8 +142,8 @@ internal static class LabCommand
     private static Verb Mend()
     {
         var name = Which();
-        var fault = new Argument<string?>("FAULT") { Description = "The fault to mend; all of them without it.", Arity = ArgumentArity.ZeroOrOne, HelpName = "FAULT" };
-        fault.AcceptOnlyFromAmong([.. Fault.All.Select(f => f.Name)]);
+        var fault = FaultArgument<string?>("The fault to mend; all of them without it.");
+        fault.Arity = ArgumentArity.ZeroOrOne;
         var command = new Verb("mend", "Mend a lab.");
         command.Arguments.Add(fault);
         command.Options.Add(name);
@@ -139,7 +160,7 @@ internal static class LabCommand
     {
         var name = Which();
         var on = new Option<string?>("--on") { Description = "Where to run a command that is not kubectl's: a node or a pod.", HelpName = "PLACE" };
-        var what = new Argument<string>("COMMAND") { Description = "The command, quoted as one word, as a verdict prints it.", HelpName = "COMMAND" };
+        var what = new Argument<string[]>("COMMAND") { Description = "The command as a verdict prints it, quoted as one word or behind --.", HelpName = "COMMAND", Arity = ArgumentArity.OneOrMore };
         var command = new Verb("exec", "Carry out the command that a verdict prints to mend something: on the lab's objects (kubectl) or in one of its places.")
         {
             Examples =
@@ -153,7 +174,10 @@ internal static class LabCommand
         command.Options.Add(name);
         command.SetAction(parsed =>
         {
-            Console.Out.Write(Existing(parsed.GetValue(name)).Execute(parsed.GetRequiredValue(what), parsed.GetValue(on)));
+            var words = parsed.GetRequiredValue(what);
+            // One word is a line as a shell has it; several were taken apart by a shell already.
+            var line = words is [var whole] ? whole : string.Join(' ', words.Select(w => $"'{w.Replace("'", "'\\''", StringComparison.Ordinal)}'"));
+            Console.Out.Write(Existing(parsed.GetValue(name)).Execute(line, parsed.GetValue(on)));
             return ExitCode.Healthy;
         });
         return command;
