@@ -26,6 +26,8 @@ need libpcap0.8 "captures packets where eBPF is refused" library libpcap.so.0.8
 need iproute2 "the lab's namespaces; routes of a node" tool ip
 need iptables "the lab's rules; rules of a node" tool iptables-save
 need nftables "which tables a node has" tool nft
+need ipset "the lab in IPVS mode" tool ipset
+need ipvsadm "the lab in IPVS mode" tool ipvsadm
 need conntrack "the lab's connection tracking" tool conntrack
 need dnsmasq-base "the lab's DNS servers" tool dnsmasq
 need nginx-light "the lab's web servers" tool nginx

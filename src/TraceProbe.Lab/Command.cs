@@ -99,6 +99,7 @@ internal static class Command
         "nft" => "nftables",
         "sh" => "dash",
         "sleep" => "coreutils",
+        "ipset" or "ipvsadm" => tool,
         _ when tool.StartsWith("ip", StringComparison.Ordinal) => "iptables",
         _ => tool,
     };

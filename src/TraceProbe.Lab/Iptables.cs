@@ -12,7 +12,7 @@ internal sealed class Iptables
     private readonly string _prefix;
 
     /// <param name="netns">The node's namespace.</param>
-    /// <param name="mode">Which of the kernel's two rule sets.</param>
+    /// <param name="mode">The mode, which tells in which of the kernel's two rule sets: x_tables for iptables-legacy, nf_tables for all others.</param>
     /// <param name="ipv6">Which family.</param>
     internal Iptables(string netns, ProxyMode mode, bool ipv6)
     {

@@ -21,6 +21,9 @@ public sealed record KubeProxyOptions
     /// </summary>
     public ImmutableArray<IpAddress> NodeAddresses { get; init; } = [];
 
+    /// <summary>All addresses on the node's interfaces but the loopback's and <c>kube-ipvs0</c>'s: those that take node ports in IPVS mode.</summary>
+    public ImmutableArray<IpAddress> LocalAddresses { get; init; } = [];
+
     /// <summary>The packet mark's bit for "masquerade this", 0 to 31.</summary>
     public int MasqueradeBit { get; init; } = 14;
 

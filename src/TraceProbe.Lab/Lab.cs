@@ -75,19 +75,16 @@ public sealed partial class Lab
     /// <param name="options">Name and mode.</param>
     /// <param name="progress">Told in a few words what is being made; may be null.</param>
     /// <param name="cancellationToken">Stops the making and removes what there is.</param>
-    /// <exception cref="LabException">Not root, a tool is missing, or a lab of that name is there already.</exception>
+    /// <exception cref="LabException">Not root, a tool or a part of the kernel is missing, or a lab of that name is there already.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
     public static async Task<Lab> UpAsync(LabOptions options, IProgress<string>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(options);
         var folder = FolderOf(options.Name);
         RequireRoot();
-        foreach (var tool in (string[])["ip", "unshare", "nsenter", "setsid", "mount", "sh", "sleep", "nginx", "dnsmasq", .. Reconciler.Tools(options.Proxy)])
+        if (Needs(options.Proxy).Where(n => !n.Available).Select(n => n.Remedy).ToArray() is { Length: > 0 } remedies)
         {
-            if (Command.Find(tool) is null)
-            {
-                throw Command.Missing(tool);
-            }
+            throw new LabException(string.Join(' ', remedies));
         }
 
         if (folder.Exists)
@@ -199,6 +196,14 @@ public sealed partial class Lab
         progress?.Report("laying the network");
         LabNetwork.AddNamespaces(folder, LabNetwork.Frame.Concat(cluster.Pods.Select(p => p.Metadata.Name)));
         LabNetwork.BuildFrame(folder);
+        if (options.Proxy == ProxyMode.Ipvs)
+        {
+            foreach (var node in LabLayout.Nodes)
+            {
+                NetNs.Run(folder.NetNsPath(node.Name), Ipvs.SetSysctls);
+            }
+        }
+
         if (options.Proxy == ProxyMode.Userspace)
         {
             lab.StartProxies();
@@ -332,7 +337,7 @@ public sealed partial class Lab
     {
         if (ProcessTable.EffectiveUser() != 0)
         {
-            throw new LabException("The lab makes network namespaces and mounts, which only root may. Run it with sudo.");
+            throw new LabException(OnlyRoot);
         }
     }
 }

@@ -10,6 +10,8 @@ public static class LabController
 {
     private static readonly TimeSpan Period = TimeSpan.FromMilliseconds(100);
     private const int PeriodsPerProbe = 5;
+    // kube-proxy's syncPeriod: it writes everything again, which also ends what had to keep its connections.
+    private const int PeriodsPerSync = 300;
 
     /// <summary>Runs until the lab is gone or the token is cancelled.</summary>
     /// <param name="name">The lab's name.</param>
@@ -36,9 +38,10 @@ public static class LabController
                     {
                         var now = folder.Objects.Fingerprint();
                         var reconciler = new Reconciler(folder, record);
-                        if (now != seen || (period % PeriodsPerProbe == 0 && reconciler.Probe(cluster)))
+                        var again = record.Proxy == ProxyMode.Ipvs && period % PeriodsPerSync == PeriodsPerSync - 1;
+                        if (now != seen || again || (period % PeriodsPerProbe == 0 && reconciler.Probe(cluster)))
                         {
-                            cluster = reconciler.Round(probe: true);
+                            cluster = reconciler.Round(probe: true, forceRules: again);
                             seen = folder.Objects.Fingerprint();
                         }
                     }

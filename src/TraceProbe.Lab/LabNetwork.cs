@@ -171,7 +171,7 @@ internal static class LabNetwork
         }
     }
 
-    private static void Sysctl(string name, string value)
+    internal static void Sysctl(string name, string value)
     {
         try
         {
@@ -181,6 +181,8 @@ internal static class LabNetwork
         {
             throw new LabException(name.StartsWith("net/bridge", StringComparison.Ordinal)
                 ? "This kernel has no bridge netfilter loaded, which every Kubernetes node needs. Load it with: modprobe br_netfilter"
+                : name.StartsWith("net/ipv4/vs", StringComparison.Ordinal)
+                ? $"This kernel has no /proc/sys/{name}; IPVS mode needs it. Load it with: modprobe ip_vs"
                 : $"This kernel has no /proc/sys/{name}; the lab needs IPv4 and IPv6.", e);
         }
     }

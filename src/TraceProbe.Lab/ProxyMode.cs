@@ -15,6 +15,9 @@ public enum ProxyMode
     /// <summary>nftables mode: a table of its own in the kernel's nf_tables, as kube-proxy has it since 1.29.</summary>
     Nftables,
 
+    /// <summary>IPVS mode: virtual servers in the kernel's IPVS, with ipsets and iptables rules beside them. Needs a kernel with IPVS.</summary>
+    Ipvs,
+
     /// <summary>The userspace mode of 2015: rules redirect to a proxy process, which dials a pod itself.</summary>
     Userspace,
 }

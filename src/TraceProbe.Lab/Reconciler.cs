@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using System.Text;
 using System.Text.Json;
 using TraceProbe.Core.Cluster;
@@ -13,7 +14,12 @@ namespace TraceProbe.Lab;
 internal sealed class Reconciler(LabFolder lab, LabRecord record)
 {
     /// <summary>The tools that kube-proxy's part needs in a mode.</summary>
-    internal static IEnumerable<string> Tools(ProxyMode mode) => mode == ProxyMode.Nftables ? ["nft"] : Iptables.Tools(mode);
+    internal static IEnumerable<string> Tools(ProxyMode mode) => mode switch
+    {
+        ProxyMode.Nftables => ["nft"],
+        ProxyMode.Ipvs => Ipvs.Tools,
+        _ => Iptables.Tools(mode),
+    };
 
     /// <summary>Runs one round.</summary>
     /// <param name="probe">Whether the readiness probes are run too.</param>
@@ -59,7 +65,14 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
 
         foreach (var ipv6 in (bool[])[false, true])
         {
-            new Iptables(netns, record.Proxy, ipv6).Flush();
+            if (record.Proxy == ProxyMode.Ipvs)
+            {
+                new Ipvs(netns, ipv6).Flush();
+            }
+            else
+            {
+                new Iptables(netns, record.Proxy, ipv6).Flush();
+            }
         }
     }
 
@@ -132,27 +145,30 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
 
     private void Program(ClusterSnapshot cluster, bool force)
     {
-        var work = new List<Action>();
-        foreach (var node in LabLayout.Nodes.Where(n => !File.Exists(lab.PausedPath(n.Name))))
+        try
         {
-            foreach (var ipv6 in (bool[])[false, true])
-            {
-                var (text, apply) = WantedOf(cluster, node, ipv6);
-                var applied = $"{lab.PlaceFolder(node.Name)}/rules.{(ipv6 ? "v6" : "v4")}";
-                if (!force && File.Exists(applied) && File.ReadAllText(applied) == text)
-                {
-                    continue;
-                }
+            Parallel.ForEach(LabLayout.Nodes.Where(n => !File.Exists(lab.PausedPath(n.Name))), node => Program(node, cluster, force));
+        }
+        catch (AggregateException e)
+        {
+            // Whoever runs a round expects what a single failure throws.
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+        }
+    }
 
-                work.Add(() =>
-                {
-                    apply();
-                    Files.Replace(applied, text);
-                });
+    private void Program(NodePlan node, ClusterSnapshot cluster, bool force)
+    {
+        // One family after the other: in IPVS mode they share an interface.
+        foreach (var ipv6 in (bool[])[false, true])
+        {
+            var (text, apply) = WantedOf(cluster, node, ipv6);
+            var applied = $"{lab.PlaceFolder(node.Name)}/rules.{(ipv6 ? "v6" : "v4")}";
+            if (force || !File.Exists(applied) || File.ReadAllText(applied) != text)
+            {
+                apply();
+                Files.Replace(applied, text);
             }
         }
-
-        Parallel.Invoke([.. work]);
     }
 
     // What kube-proxy wants on a node in one family, as text to know it by, and how it gets there.
@@ -165,11 +181,18 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
             ClusterCidrs = [IpNetwork.Parse(LabLayout.ClusterCidrIPv4), IpNetwork.Parse(LabLayout.ClusterCidrIPv6)],
             ServiceCidrs = [IpNetwork.Parse(LabLayout.ServiceCidrIPv4), IpNetwork.Parse(LabLayout.ServiceCidrIPv6)],
             NodeAddresses = [IpAddress.Parse(node.IPv4), IpAddress.Parse(node.IPv6)],
+            LocalAddresses = [IpAddress.Parse(node.IPv4), IpAddress.Parse(node.IPv6), IpAddress.Parse(node.BridgeIPv4), IpAddress.Parse(node.BridgeIPv6)],
         };
         if (record.Proxy == ProxyMode.Nftables)
         {
             var table = NftablesRules.Write(cluster, options, ipv6);
             return (table.ToString(), () => new Nftables(netns).Apply(table));
+        }
+
+        if (record.Proxy == ProxyMode.Ipvs)
+        {
+            var wanted = IpvsRules.Write(cluster, options, ipv6);
+            return (wanted.ToString(), () => new Ipvs(netns, ipv6).Apply(wanted));
         }
 
         var tables = record.Proxy == ProxyMode.Userspace

@@ -15,6 +15,7 @@ internal static class KubeProxyFixture
     {
         Services = List(folder, "services", KubernetesJson.Default.Service),
         EndpointSlices = List(folder, "endpointslices", KubernetesJson.Default.EndpointSlice),
+        Pods = List(folder, "pods", KubernetesJson.Default.Pod),
         Nodes = List(folder, "nodes", KubernetesJson.Default.Node),
     };
 

@@ -55,6 +55,7 @@ public class LabLiveTests
     [InlineData(ProxyMode.IptablesNft)]
     [InlineData(ProxyMode.IptablesLegacy)]
     [InlineData(ProxyMode.Nftables)]
+    [InlineData(ProxyMode.Ipvs)]
     public async Task EveryFault_HasItsSymptom_AndMendHeals(ProxyMode mode)
     {
         await using var live = await LiveLab.UpAsync(mode);
@@ -66,7 +67,8 @@ public class LabLiveTests
             ("wrong-labels", ClusterIPv4, "(7)"),
             ("no-pods", ClusterIPv4, "(7)"),
             ("not-ready", ClusterIPv4, "(7)"),
-            ("flush-rules", ClusterIPv4, "(28)"),
+            // In IPVS mode the address is the node's own, which has nothing behind it then.
+            ("flush-rules", ClusterIPv4, mode == ProxyMode.Ipvs ? "(7)" : "(28)"),
             ("service-rule-missing", ClusterIPv6, "(28)"),
             ("no-listener", ClusterIPv4, "(7)"),
         };
@@ -86,15 +88,27 @@ public class LabLiveTests
         // What the kernel gives back is what was written, chain by chain.
         foreach (var ipv6 in (bool[])[false, true])
         {
+            var node = NetNs.PathOf($"tp-{live.Lab.Name}-node-1");
             if (mode == ProxyMode.Nftables)
             {
-                var listed = Command.Run(NetNs.PathOf($"tp-{live.Lab.Name}-node-1"), "nft", ["list", "ruleset"]);
+                var listed = Command.Run(node, "nft", ["list", "ruleset"]);
                 var family = ipv6 ? "ip6" : "ip";
                 ListedTables.Normalise(listed, family).ShouldBe(ListedTables.Normalise(NftablesRules.Write(live.Lab.Cluster, Options(), ipv6).ToString(), family));
                 continue;
             }
 
             var wanted = KubeProxyRules.Write(live.Lab.Cluster, Options(), ipv6);
+            if (mode == ProxyMode.Ipvs)
+            {
+                var ipvs = IpvsRules.Write(live.Lab.Cluster, Options(), ipv6);
+                wanted = ipvs.Tables;
+                Ipvs.ComposeSets(ipvs, Command.Run(node, "ipset", ["save"])).Split('\n').ShouldNotContain(l => l.StartsWith("add") || l.StartsWith("del"));
+                // What has been a server and is none may still have connections.
+                Ipvs.ComposeServers(ipvs, Ipvs.ReadServers(Command.Run(node, "ipvsadm", ["-L", "-n"])).Where(s => s.Where.Address.IsIPv4 != ipv6))
+                    .Split('\n', StringSplitOptions.RemoveEmptyEntries).ShouldAllBe(l => l.StartsWith("-d "));
+                Command.Run(node, "ip", ["-json", "addr", "show", "dev", Ipvs.Device]).ShouldContain(ipv6 ? "\"fd00:10:96::9f\"" : "\"10.96.0.159\"");
+            }
+
             // Nothing is missing and nothing is to be removed, so only our own chains are written again.
             var again = Iptables.Compose(wanted, live.Rules("node-1", ipv6));
             again.ShouldNotContain("\n-I ");

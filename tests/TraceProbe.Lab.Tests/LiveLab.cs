@@ -12,18 +12,17 @@ internal sealed class LiveLab : IAsyncDisposable
 
     internal static string NewName() => $"t{Guid.NewGuid().ToString("N")[..8]}";
 
-    internal static void SkipUnlessPossible()
+    internal static void SkipUnlessPossible(ProxyMode mode = ProxyMode.IptablesNft)
     {
         Assert.SkipUnless(Environment.UserName == "root", "needs root");
-        foreach (var tool in (string[])["ip", "unshare", "nsenter", "mount", "nginx", "dnsmasq", "curl", "iptables-nft-save", "iptables-legacy-save"])
-        {
-            Assert.SkipUnless(Command.Find(tool) is not null, $"needs {tool}");
-        }
+        Assert.SkipUnless(Command.Find("curl") is not null, "needs curl");
+        var lacking = Lab.Needs(mode).FirstOrDefault(n => !n.Available);
+        Assert.SkipWhen(lacking is not null, $"needs {lacking?.Name}: {lacking?.Detail}");
     }
 
     internal static async Task<LiveLab> UpAsync(ProxyMode mode, string? name = null)
     {
-        SkipUnlessPossible();
+        SkipUnlessPossible(mode);
         return new LiveLab(await Lab.UpAsync(new LabOptions { Name = name ?? NewName(), Proxy = mode, SelfCommand = Self() }, null, TestContext.Current.CancellationToken));
     }
 

@@ -6,6 +6,7 @@ public class SlicesTests
 {
     [Theory]
     [InlineData("kube-proxy-1.36.3")]
+    [InlineData("kube-proxy-1.36.3-node3")]
     [InlineData("kube-proxy-1.33.13")]
     public void SameServicesAndPods_SameEndpointsAsTheRealController(string name)
     {

@@ -16,15 +16,23 @@ internal static class DoctorCommand
         output.AcceptOnlyFromAmong("text", "json");
         var command = new Verb("doctor", "Tell what this machine permits, what is missing, and how to get it. Changes nothing.")
         {
-            Examples = [("sudo traceprobe doctor", "before the first trace on a node")],
+            Examples =
+            [
+                ("sudo traceprobe doctor", "before the first trace on a node"),
+                ("sudo traceprobe doctor --proxy ipvs", "whether a lab in IPVS mode can be built here, too"),
+            ],
         };
+        var proxy = LabCommand.ModeOption("Tell also what a lab needs whose kube-proxy works in this mode, as 'lab up' takes it.");
         command.Options.Add(output);
+        command.Options.Add(proxy);
         command.SetAction(parsed =>
         {
             var found = KernelFeatures.Probe();
             var byEbpf = KernelFeatures.CanObserve(found);
             var obstacle = PacketSource.FindObstacle();
             var source = byEbpf ? "ebpf" : obstacle is null ? "libpcap" : null;
+            var needs = parsed.GetValue(proxy) is { } mode ? Lab.Lab.Needs(LabCommand.ModeOf(mode)) : [];
+            found = [.. found, .. needs.Select(n => new Capability($"lab: {n.Name}", n.Available, n.Detail, n.Remedy, Needed: true))];
             if (parsed.GetValue(output) == "json")
             {
                 WriteJson(found, source, obstacle);
@@ -34,7 +42,7 @@ internal static class DoctorCommand
                 Console.Out.Write(Text(found, source, obstacle, CommandLine.Style(parsed)));
             }
 
-            return source is null ? ExitCode.CouldNotWork : ExitCode.Healthy;
+            return source is null || needs.Any(n => !n.Available) ? ExitCode.CouldNotWork : ExitCode.Healthy;
         });
         return command;
     }

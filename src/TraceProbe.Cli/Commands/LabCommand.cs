@@ -21,6 +21,7 @@ internal static class LabCommand
         ("iptables", ProxyMode.IptablesNft),
         ("iptables-legacy", ProxyMode.IptablesLegacy),
         ("nftables", ProxyMode.Nftables),
+        ("ipvs", ProxyMode.Ipvs),
         ("userspace", ProxyMode.Userspace),
     ];
 
@@ -54,6 +55,17 @@ internal static class LabCommand
         return option;
     }
 
+    /// <summary>The option that says how a lab's kube-proxy is to translate.</summary>
+    public static Option<string> ModeOption(string description)
+    {
+        var option = new Option<string>("--proxy") { Description = description, HelpName = "MODE" };
+        option.AcceptOnlyFromAmong([.. Modes.Select(m => m.Word)]);
+        return option;
+    }
+
+    /// <summary>The mode of that word, one that <see cref="ModeOption"/> has let through.</summary>
+    public static ProxyMode ModeOf(string word) => Modes.First(m => m.Word == word).Mode;
+
     // The verbs that work in a lab call it --lab; here its name is what is meant, and both are understood.
     private static Option<string?> Which(string description = "The lab; the only one, or $TRACEPROBE_LAB, without it.")
     {
@@ -82,8 +94,8 @@ internal static class LabCommand
     private static Verb Up()
     {
         var name = Which($"What to call it: 1 to 20 of a-z, 0-9 and dashes ({DefaultName} without it). Labs of different names live side by side.");
-        var proxy = new Option<string>("--proxy") { Description = "How kube-proxy translates: iptables-nft (or iptables; rules in nf_tables), iptables-legacy (rules in x_tables), nftables, or userspace (as in 2015).", DefaultValueFactory = _ => "iptables-nft", HelpName = "MODE" };
-        proxy.AcceptOnlyFromAmong([.. Modes.Select(m => m.Word)]);
+        var proxy = ModeOption("How kube-proxy translates: iptables-nft (or iptables; rules in nf_tables), iptables-legacy (rules in x_tables), nftables, ipvs (where the kernel has it), or userspace (as in 2015).");
+        proxy.DefaultValueFactory = _ => "iptables-nft";
         var command = new Verb("up", "Build a lab.")
         {
             Examples =
@@ -97,7 +109,7 @@ internal static class LabCommand
         command.SetAction(async parsed =>
         {
             using var interruption = new Interruption();
-            var options = new LabOptions { Name = parsed.GetValue(name) ?? Environment.GetEnvironmentVariable("TRACEPROBE_LAB") ?? DefaultName, Proxy = Modes.First(m => m.Word == parsed.GetValue(proxy)).Mode };
+            var options = new LabOptions { Name = parsed.GetValue(name) ?? Environment.GetEnvironmentVariable("TRACEPROBE_LAB") ?? DefaultName, Proxy = ModeOf(parsed.GetRequiredValue(proxy)) };
             var lab = await Lab.Lab.UpAsync(options, new Progress(), interruption.Token).ConfigureAwait(false);
             Console.Out.Write(Describe(lab, CommandLine.Style(parsed)));
             return ExitCode.Healthy;
