@@ -149,7 +149,7 @@ public static class Diagnose
         var stopped = false;
         if (c.Meant?.Service is { } service)
         {
-            foreach (var finding in new ServiceChecks(c, service, c.Port, main).Find())
+            foreach (var finding in ServiceChecks.Find(c, service, c.Port, main))
             {
                 // What a proxy does after it was refused follows from that.
                 stopped |= finding.Class is FailureClass.ProxyClosedNoBackend or FailureClass.ProxyDialRefused or FailureClass.Undetermined;

@@ -207,7 +207,7 @@ internal sealed class ResolveChecks(Case c)
         var port = dns is null ? null : ServiceMeaning.FindPort(dns, 53, lookup.Connection.Asked.Protocol);
         if (dns is not null)
         {
-            foreach (var finding in new ServiceChecks(c, dns, port, lookup.Connection, asDns: true).Find())
+            foreach (var finding in ServiceChecks.Find(c, dns, port, lookup.Connection, isDns: true))
             {
                 yield return finding.Class switch
                 {

@@ -33,7 +33,7 @@ internal static class StageFacts
             : new(Stage.Resolve, StageStatus.NotNeeded, [], null));
 
         // A target port on which no pod listens is none that a healthy request could have.
-        var listened = c.Port is null ? null : ServiceChecks.PortPodsListenOn(c, service, c.Port, c.Main?.Asked.Destination.Address.IsIPv4 ?? true);
+        var listened = c.Port is null ? null : DefineChecks.PortPodsListenOn(c, service, c.Port, c.Main?.Asked.Destination.Address.IsIPv4 ?? true);
         var target = listened?.ToString(CultureInfo.InvariantCulture)
             ?? (c.Port is null && c.Target is { } asked ? string.Create(CultureInfo.InvariantCulture, $"port {asked.Port} is in the Service") : TargetPortWords(c, service, c.Port));
         var proxy = c.UserspaceProxyNode is { } node ? $"kube-proxy on {node}" : null;

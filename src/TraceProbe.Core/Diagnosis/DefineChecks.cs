@@ -1,0 +1,153 @@
+using System.Globalization;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Journeys;
+using TraceProbe.Core.Net;
+
+namespace TraceProbe.Core.Diagnosis;
+
+/// <summary>What can be wrong with what the cluster wants of a Service: its ports, its selector, its endpoints.</summary>
+internal sealed class DefineChecks(Case c, ServiceLeg leg)
+{
+    /// <summary>What the pods listen on when that is one port, and it is not the one that the Service sends to.</summary>
+    public static int? PortPodsListenOn(Case c, Service service, ServicePort port, bool isIPv4)
+    {
+        var protocol = ServiceMeaning.ProtocolOf(port);
+        int? only = null;
+        foreach (var backend in ServiceMeaning.ExpectedBackends(c.Cluster, service, port, !isIPv4))
+        {
+            if (c.NetNsOf(backend.Address.Address) is not { } netns || c.ListenersIn(netns) is not { } listeners)
+            {
+                continue;
+            }
+
+            var ports = listeners.Where(l => l.Protocol == protocol && !l.Local.Address.IsLoopback).Select(l => (int)l.Local.Port).Distinct().ToList();
+            if (ports.Contains(backend.Address.Port) || ports.Count != 1 || (only is not null && only != ports[0]))
+            {
+                return null;
+            }
+
+            only = ports[0];
+        }
+
+        return only;
+    }
+
+    /// <summary>What is wrong with it, in the order in which it is decided.</summary>
+    public IEnumerable<Finding> Find()
+    {
+        if (leg.Service.Spec.Type == "ExternalName")
+        {
+            yield break;
+        }
+
+        if (leg.Port is null)
+        {
+            if (!leg.IsDns && leg.Service.Spec.Ports.Length > 0 && !IsNodePort())
+            {
+                yield return PortNotInService();
+            }
+
+            yield break;
+        }
+
+        if (EndpointChecks.WhyNoneReady(c.Cluster, leg.Service, leg.Port) is { } why)
+        {
+            yield return why with { Evidence = [.. why.Evidence, .. leg.Refusal()] };
+            yield break;
+        }
+
+        if (WrongTargetPort() is { } wrong)
+        {
+            yield return wrong;
+        }
+    }
+
+    private bool IsNodePort() => c.Target is { } target && leg.Service.Spec.Ports.Any(p => p.NodePort == target.Port);
+
+    private Finding PortNotInService()
+    {
+        var asked = c.Target!;
+        var other = leg.Service.Spec.Ports.FirstOrDefault(p => p.Port == asked.Port);
+        var ports = string.Join(", ", leg.Service.Spec.Ports.Select(p => string.Create(CultureInfo.InvariantCulture, $"{p.Port}/{p.Protocol}{(p.Name is null ? "" : $" ({p.Name})")}")));
+        if (other is not null)
+        {
+            return new Finding(FailureClass.WrongProtocol, string.Create(CultureInfo.InvariantCulture, $"{leg.Name} has port {asked.Port} for {other.Protocol}, not for {asked.Protocol.ToString().ToUpperInvariant()}."))
+            {
+                Objects = [leg.Service.Ref],
+                Evidence = [new Evidence(EvidenceSource.Desired, $"{leg.Service.Ref} spec.ports: {ports}"), .. leg.Refusal()],
+                Mend = new Mend("Correct the port's protocol.", $"kubectl edit service {leg.Service.Metadata.Name} -n {leg.Service.Metadata.Namespace}"),
+            };
+        }
+
+        return new Finding(FailureClass.PortNotInService, string.Create(CultureInfo.InvariantCulture, $"{leg.Name} has no port {asked.Port}; it has {ports}."))
+        {
+            Objects = [leg.Service.Ref],
+            Evidence = [new Evidence(EvidenceSource.Desired, $"{leg.Service.Ref} spec.ports: {ports}"), .. leg.Refusal()],
+            Mend = new Mend(string.Create(CultureInfo.InvariantCulture, $"Ask for port {leg.Service.Spec.Ports[0].Port}, or add port {asked.Port} to the Service."),
+                leg.Service.Spec.Ports is [var only] && !leg.IsDns ? AddPort(only, asked.Port) : null),
+        };
+    }
+
+    // Beside the port that is there, which others ask for. Of several ports each needs a name.
+    private string AddPort(ServicePort existing, ushort added)
+    {
+        var name = existing.Name is null ? string.Create(CultureInfo.InvariantCulture, $"{{\"port\":{existing.Port},\"name\":\"port-{existing.Port}\"}},") : "";
+        var target = existing.TargetPort.IsEmpty ? existing.Port : existing.TargetPort;
+        return string.Create(CultureInfo.InvariantCulture, $"kubectl patch service {leg.Service.Metadata.Name} -n {leg.Service.Metadata.Namespace} -p '{{\"spec\":{{\"ports\":[{name}{{\"port\":{added},\"name\":\"port-{added}\",\"targetPort\":{target}}}]}}}}'");
+    }
+
+    private Finding? WrongTargetPort()
+    {
+        if (leg.AtPod is not { Outcome: ConnectionOutcome.Refused } refused || leg.Port is null)
+        {
+            return null;
+        }
+
+        var backend = refused.Backend;
+        if (c.NetNsOf(backend.Address) is not { } netns || c.ListenersIn(netns) is not { } listeners)
+        {
+            return null;
+        }
+
+        var protocol = refused.Asked.Protocol;
+        if (listeners.Any(l => l.Protocol == protocol && l.Local.Port == backend.Port))
+        {
+            return null;
+        }
+
+        var reachable = listeners.Where(l => l.Protocol == protocol && !l.Local.Address.IsLoopback).ToList();
+        var ports = reachable.Select(l => (int)l.Local.Port).Distinct().Order().ToList();
+        if (ports.Count == 0 || IsPortThatWorkedBefore(backend.Port) || DeclaresPort(backend, ports))
+        {
+            return null; // The port may well be right, and its server gone: see no-listener.
+        }
+
+        var pod = c.HolderWords(backend.Address);
+        var process = reachable.First(l => l.Local.Port == ports[0]).Process;
+        var target = leg.Port.TargetPort.IsEmpty ? string.Create(CultureInfo.InvariantCulture, $"{leg.Port.Port} (its own, since it names no targetPort)") : leg.Port.TargetPort.ToString();
+        return new Finding(FailureClass.WrongTargetPort,
+            string.Create(CultureInfo.InvariantCulture, $"{leg.Name} sends port {leg.Port.Port} to target port {target}, but {pod} listens on {(ports.Count == 1 ? "port" : "ports")} {string.Join(", ", ports)}{(process is null ? "" : $" ({process.Command})")}."))
+        {
+            Objects = [leg.Service.Ref, .. leg.PodRef(backend.Address)],
+            Evidence =
+            [
+                new Evidence(EvidenceSource.Desired, string.Create(CultureInfo.InvariantCulture, $"{leg.Service.Ref} spec.ports: port {leg.Port.Port}, targetPort {(leg.Port.TargetPort.IsEmpty ? "not given" : leg.Port.TargetPort)}")),
+                new Evidence(EvidenceSource.Programmed, $"{pod} listens on {string.Join(", ", reachable.Select(l => $"{l.Local}{(l.Process is null ? "" : $" by {l.Process}")}"))}", Place: c.PlaceName(netns)),
+                .. leg.Refusal(),
+            ],
+            Mend = ports.Count == 1 ? Mends.SetTargetPort(leg.Service, leg.Port, ports[0])
+                : new Mend($"Set targetPort to the one of {string.Join(", ", ports)} that serves this.", $"kubectl edit service {leg.Service.Metadata.Name} -n {leg.Service.Metadata.Namespace}"),
+        };
+    }
+
+    private bool IsPortThatWorkedBefore(ushort backendPort)
+        => c.Recording.Baseline?.Stages.FirstOrDefault(s => s.Stage == Stage.Define)?.Facts.Any(f => f.Name == "target port" && f.Value == backendPort.ToString(CultureInfo.InvariantCulture)) == true;
+
+    // Declared containerPorts are informational, so they decide nothing alone; but a pod that declares this very port and not the ones
+    // it listens on (a sidecar's, say) has lost its server rather than having been given a wrong port.
+    private bool DeclaresPort(AddressPort backend, List<int> listening)
+    {
+        var declared = c.Cluster.FindPodByAddress(backend.Address)?.Spec.Containers.SelectMany(x => x.Ports).Select(p => p.Port).ToList() ?? [];
+        return declared.Contains(backend.Port) && !listening.Exists(declared.Contains);
+    }
+}

@@ -1,0 +1,146 @@
+using System.Globalization;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Journeys;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
+using TraceProbe.Core.Rules;
+
+namespace TraceProbe.Core.Diagnosis;
+
+/// <summary>What can go wrong while a node's rules replace the Service's address by a pod's.</summary>
+internal sealed class TranslateChecks(Case c, ServiceLeg leg)
+{
+    /// <summary>What went wrong with it.</summary>
+    public IEnumerable<Finding> Find()
+    {
+        if (leg.Connection is null || leg.Service.Spec.IsHeadless || !ServiceMeant.AddressesOf(leg.Service).Contains(leg.Connection.Asked.Destination.Address))
+        {
+            yield break;
+        }
+
+        var node = c.ClientNodeAccount;
+        var rules = node is null ? null : c.RulesOf(node, !leg.IsIPv4);
+        if (leg.Connection.Translated is null)
+        {
+            if (leg.Connection.Outcome == ConnectionOutcome.Rejected)
+            {
+                if (!leg.Backends.IsEmpty && leg.IsPortUnreachable(leg.Connection))
+                {
+                    yield return RejectedThoughReady(rules);
+                }
+
+                yield break;
+            }
+
+            if (c.Recording.Manifest.Source == Recordings.EventSource.Libpcap && leg.Connection.Outcome == ConnectionOutcome.Established)
+            {
+                yield break;
+            }
+
+            if (Untranslated(node, rules) is { } finding)
+            {
+                yield return finding;
+            }
+
+            yield break;
+        }
+
+        if (c.IsBehindProxy(leg.Connection))
+        {
+            yield break;
+        }
+
+        var ready = leg.Backends;
+        if (!ready.IsEmpty && !ready.Any(e => e.Address == leg.Connection.Backend) && leg.Connection.Outcome != ConnectionOutcome.Established)
+        {
+            yield return Stale(leg.Connection.Backend, rules);
+        }
+    }
+
+    private Finding? Untranslated(NodeAccount? node, ProxyRules? rules)
+    {
+        var asked = leg.Connection!.Asked;
+        var where = c.ClientNode ?? "the node";
+        var vanished = leg.Connection.Outcome switch
+        {
+            ConnectionOutcome.Unanswered => "vanished",
+            ConnectionOutcome.Refused => $"was refused by {c.WordsOf(leg.Connection.AnsweredInNetNs)}",
+            _ => "went elsewhere",
+        };
+        var seen = new Evidence(EvidenceSource.Observed, $"the packet was last seen in {c.WordsOf(leg.Connection.FarthestNetNs)} as {asked}, untranslated{(leg.Connection.Outcome == ConnectionOutcome.Unanswered ? ", and nothing answered" : "")}",
+            c.SinceStart(leg.Connection.StartNanoseconds), c.PlaceName(leg.Connection.FarthestNetNs));
+        if (node is null || rules is null || rules.Mode is ProxyMode.Unknown or ProxyMode.Nftables or ProxyMode.Ipvs)
+        {
+            var why = rules switch
+            {
+                null => $"the rules of {where}",
+                { Bypass: { } bypass } => $"what translates on {where}: {bypass} does it in place of kube-proxy, and its programs are not read",
+                { Mode: ProxyMode.Nftables or ProxyMode.Ipvs } => $"the rules of {where}: kube-proxy's {rules.Mode.ToString().ToLowerInvariant()} mode is not read yet",
+                _ => string.Join("; ", node!.Unread.Select(u => $"{u.What}: {u.Why}").DefaultIfEmpty($"the rules of {where}")),
+            };
+            return new Finding(FailureClass.Undetermined, $"The packet to {asked.Destination} left {where} untranslated and {vanished}, but the rules of {where} could not be read, so it is not known whether all of kube-proxy's rules are missing or only this Service's.")
+            {
+                Confidence = Confidence.None,
+                Objects = [leg.Service.Ref],
+                Evidence = [seen],
+                NotSeen = [why],
+            };
+        }
+
+        var nodeRef = new ObjectRef("node", null, node.Name);
+        var proxy = new Evidence(EvidenceSource.Programmed, node.KubeProxy is { } process ? $"kube-proxy runs on {node.Name}: {process}"
+            : node.ProxyLookedFor ? $"no kube-proxy process runs on {node.Name}" : $"whether kube-proxy runs on {node.Name} is not known", Place: $"node/{node.Name}");
+        if (rules.DescribeMissing(leg.IsFromNode) is { } missing)
+        {
+            return new Finding(FailureClass.ProxyRulesMissing, $"{node.Name} has none of kube-proxy's rules in effect ({missing}), so the packet to {leg.Name} at {asked.Destination} stayed untranslated and {vanished}.")
+            {
+                Objects = [nodeRef, leg.Service.Ref],
+                Evidence = [seen, new Evidence(EvidenceSource.Programmed, string.Create(CultureInfo.InvariantCulture, $"{(leg.IsIPv4 ? "iptables" : "ip6tables")} of {node.Name}: {missing}{(rules.ServiceChains == 0 ? "" : $"; {rules.ServiceChains} KUBE-SVC chains are there, and nothing leads to them")}"), Place: $"node/{node.Name}"), proxy],
+                Mend = Mends.RestartKubeProxy(node.Name),
+            };
+        }
+
+        // For a port that the Service does not have there should be no rule.
+        if (!leg.Rules(rules).Exist && (leg.Port is not null || leg.IsDns))
+        {
+            return new Finding(FailureClass.ServiceRuleMissing, $"{node.Name} has kube-proxy's rules, but none for {leg.Name} at {asked.Destination}, so the packet stayed untranslated and {vanished}.")
+            {
+                Objects = [leg.Service.Ref, nodeRef],
+                Evidence = [seen, new Evidence(EvidenceSource.Programmed, string.Create(CultureInfo.InvariantCulture, $"no rule of {node.Name} is for {asked.Destination}; {rules.EntryRules} are for other Services"), Place: $"node/{node.Name}"), proxy],
+                Mend = Mends.RestartKubeProxy(node.Name),
+            };
+        }
+
+        return null;
+    }
+
+    private Finding RejectedThoughReady(ProxyRules? rules)
+    {
+        var where = c.PlaceOf(leg.Connection!.AnsweredInNetNs)?.Node ?? c.ClientNode;
+        var reject = rules is null ? null : leg.Rules(rules).Reject;
+        return new Finding(FailureClass.EndpointRuleMissing, $"{where ?? "The node"} rejects packets to {leg.Name} at {leg.Connection.Asked.Destination} as having no endpoints, but the API has ready ones: kube-proxy there is behind.")
+        {
+            Confidence = reject is null ? Confidence.Likely : Confidence.Certain,
+            Objects = [leg.Service.Ref, .. where is null ? Array.Empty<ObjectRef>() : [new ObjectRef("node", null, where)]],
+            Evidence = [.. leg.Refusal()],
+            NotSeen = reject is null ? [$"the rule that rejected it on {where ?? "the node"}"] : [],
+            Mend = Mends.RestartKubeProxy(where),
+        };
+    }
+
+    private Finding Stale(AddressPort backend, ProxyRules? rules)
+    {
+        var branch = rules is null ? null : leg.Rules(rules).Walk.BranchTo(backend);
+        var isRule = rules is null || branch is not null;
+        return new Finding(isRule ? FailureClass.StaleEndpointRule : FailureClass.ConntrackStale, isRule
+            ? $"{c.ClientNode} still sends {leg.Name} to {backend}, which is none of its ready endpoints."
+            : $"An old conntrack entry sends the flow to {backend}, which is no ready endpoint of {leg.Name}; the rules no longer do.")
+        {
+            Confidence = rules is null ? Confidence.Likely : Confidence.Certain,
+            Objects = [leg.Service.Ref],
+            Evidence = [.. leg.Refusal(), .. branch is { Steps: [.., var last] } ? [new Evidence(EvidenceSource.Programmed, last.Rule.Raw, Place: $"node/{c.ClientNode}")] : Array.Empty<Evidence>()],
+            Mend = isRule ? Mends.RestartKubeProxy(c.ClientNode)
+                : new Mend("Delete the old entry.", string.Create(CultureInfo.InvariantCulture, $"conntrack -D -d {leg.Connection!.Asked.Destination.Address} -p {leg.Connection.Asked.Protocol.ToString().ToLowerInvariant()} --dport {leg.Connection.Asked.Destination.Port}"), c.ClientNode),
+        };
+    }
+}
