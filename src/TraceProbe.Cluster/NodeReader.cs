@@ -7,7 +7,7 @@ namespace TraceProbe.Cluster;
 
 /// <summary>
 /// Reads the programmed account of a node from its kernel, and changes nothing:
-/// rules by <c>iptables-save</c> and <c>ip6tables-save</c> of both variants, routes by <c>ip route</c>, waiting sockets and sysctls from
+/// rules by <c>iptables-save</c> and <c>ip6tables-save</c> of both variants and by <c>nft -j</c>, routes by <c>ip route</c>, waiting sockets and sysctls from
 /// <c>/proc</c>, kube-proxy's process. Everything is read at the same time, each in a thread of its own inside the node's network namespace.
 /// </summary>
 /// <remarks>
@@ -54,6 +54,7 @@ public static class NodeReader
             ("iptables-nft rules", Start(path, () => inNode.HasIptablesNft("ip") ? Rules("iptables", legacy: false) : Empty("iptables-nft-save"))),
             ("ip6tables-legacy rules", Start(path, () => inNode.LegacyIPv6 ? Rules("ip6tables", legacy: true) : null)),
             ("ip6tables-nft rules", Start(path, () => inNode.HasIptablesNft("ip6") ? Rules("ip6tables", legacy: false) : Empty("ip6tables-nft-save"))),
+            ("nftables rules", Start(path, () => NftRules([.. inNode.NftTables.Where(t => !IsIptables(t))], all: !inNode.NftTables.Any(IsIptables)))),
         ];
         var routes = Start(path, Routes);
 
@@ -77,11 +78,18 @@ public static class NodeReader
             listeners = [.. found.Select(s => new ListeningSocket(s.NetNs, s.Protocol, s.Local, owners.GetValueOrDefault(s.Inode)))];
         }
 
+        // 4. What iptables-nft turned out not to understand, although it bears the names of its tables.
+        var taken = dumps.Select(d => Take(d.Work, d.What, unread, name)).OfType<RuleDump>().ToList();
+        if (taken.SelectMany(Incompatible).ToArray() is { Length: > 0 } others && Take(Start(path, () => NftRules(others, all: false)), "nftables rules", unread, name) is { } more)
+        {
+            taken.Add(more);
+        }
+
         return new NodeAccount
         {
             Name = name,
             NetNs = inNode.NetNs == 0 ? node.NetNs : inNode.NetNs,
-            Dumps = [.. dumps.Select(d => Take(d.Work, d.What, unread, name)).OfType<RuleDump>()],
+            Dumps = [.. taken],
             NftTables = inNode.NftTables,
             HasIpvs = inNode.HasIpvs,
             Routes = [.. Take(routes, "routes", unread, name) ?? []],
@@ -118,11 +126,12 @@ public static class NodeReader
     {
         public static Facts None { get; } = new(0, false, false, [], null, false, ImmutableSortedDictionary<string, string>.Empty);
 
-        // iptables-nft keeps its rules in tables of these names; when tables could not be listed, the tool is asked in any case.
-        public bool HasIptablesNft(string family) => NftTablesError is not null
-            || NftTables.Any(t => t.StartsWith(family, StringComparison.Ordinal) && t.Length > family.Length && t[family.Length] == ' '
-                && t.AsSpan(family.Length + 1) is "raw" or "mangle" or "nat" or "filter" or "security");
+        // When tables could not be listed, the tool is asked in any case.
+        public bool HasIptablesNft(string family) => NftTablesError is not null || NftTables.Any(t => t.StartsWith($"{family} ", StringComparison.Ordinal) && IsIptables(t));
     }
+
+    // iptables-nft keeps its rules in tables of these names, and shows those of others too if it understands them.
+    private static bool IsIptables(string table) => table.IndexOf(' ') is var at && table.AsSpan(0, at) is "ip" or "ip6" && table.AsSpan(at + 1) is "raw" or "mangle" or "nat" or "filter" or "security";
 
     private static Facts ReadFacts()
     {
@@ -172,6 +181,35 @@ public static class NodeReader
         return isOther
             ? throw new IOException($"{command}-{variant}-save is not installed, but there are {variant} tables, which {name} here does not show; install the package iptables.")
             : new RuleDump(name, text);
+    }
+
+    // One document per table: nft 1.0 fails to list several at once, and all of them can be a hundred thousand rules of iptables-nft.
+    private static RuleDump? NftRules(string[] tables, bool all)
+    {
+        if (tables.Length == 0)
+        {
+            return null;
+        }
+
+        var tool = Tool.Find("nft") ?? throw new IOException($"nft is not installed, but there are the tables {string.Join(", ", tables)}; install the package nftables.");
+        return new RuleDump("nft", all ? Tool.Run(tool, ToolTimeout, "-j", "list", "ruleset")
+            : string.Concat(tables.Select(t => Tool.Run(tool, ToolTimeout, ["-j", "list", "table", .. t.Split(' ', 2)]))));
+    }
+
+    // # Table `filter' is incompatible, use 'nft' tool.
+    private static List<string> Incompatible(RuleDump dump)
+    {
+        const string before = "# Table `";
+        var tables = new List<string>();
+        foreach (var line in dump.Text.AsSpan().EnumerateLines())
+        {
+            if (line.StartsWith(before) && line.IndexOf('\'') is > 0 and var end)
+            {
+                tables.Add($"{(dump.Tool.StartsWith("ip6", StringComparison.Ordinal) ? "ip6" : "ip")} {line[before.Length..end]}");
+            }
+        }
+
+        return tables;
     }
 
     // Without tables there is nothing to run a tool for, but it is known that there is nothing.

@@ -25,6 +25,9 @@ public sealed class NodeReaderTests
             Shell($"ip netns exec {name} iptables-legacy -t nat -A PREROUTING -d 10.96.0.1/32 -p tcp --dport 80 -j DNAT --to-destination 10.78.0.5:8080");
             Shell($"ip netns exec {name} iptables-nft -t filter -A FORWARD -m comment --comment \"a word\" -j DROP");
             Shell($"ip netns exec {name} nft add table ip kube-proxy");
+            Shell($"ip netns exec {name} nft add chain ip kube-proxy nat-prerouting '{{ type nat hook prerouting priority -100; }}'");
+            Shell($"ip netns exec {name} nft add rule ip kube-proxy nat-prerouting ip daddr 10.96.0.2 tcp dport 80 dnat to 10.78.0.6:8080");
+            Shell($"ip netns exec {name} nft add table inet other");
             server = Process.Start(new ProcessStartInfo("ip", ["netns", "exec", name, Tool.Find("dnsmasq")!, "--keep-in-foreground", "--port=5399", "--conf-file=/dev/null", "--pid-file=", "--no-resolv", "--listen-address=10.77.0.1", "--bind-interfaces"]))!;
             var account = Until(() => NodeReader.Read(new Place { Name = "node/n1", Node = "n1", Kind = PlaceKind.Node, NetNsPath = $"/run/netns/{name}" }, []), a => a.Listeners.Length >= 2);
 
@@ -40,7 +43,8 @@ public sealed class NodeReaderTests
             account.KubeProxy.ShouldBeNull();
             RouteTable.Parse(account.Routes).Lookup(IpAddress.Parse("10.77.0.1"))!.Type.ShouldBe("local");
 
-            var sets = account.Dumps.Select(RuleSet.Parse).ToArray();
+            var sets = RuleSet.ParseAll(account.Dumps);
+            sets.Single(s => s is { Backend: RuleBackend.Nftables, IsIPv6: false }).Tables.Keys.ShouldBe(["inet other", "ip kube-proxy"]);
             sets.Single(s => s is { Backend: RuleBackend.Legacy, IsIPv6: false }).Table("nat")!.Chain("PREROUTING")!.Rules[0].Target
                 .ShouldBeOfType<RuleTarget.Dnat>().First.ShouldBe(IpAddress.Parse("10.78.0.5"));
             sets.Single(s => s is { Backend: RuleBackend.Nft, IsIPv6: false }).Table("filter")!.Chain("FORWARD")!.Rules[0].Comment.ShouldBe("a word");
@@ -51,6 +55,8 @@ public sealed class NodeReaderTests
             });
             walk.Outcome.ShouldBe(WalkOutcome.Dropped);
             walk.Backends.Single().Address.ShouldBe(AddressPort.Parse("10.78.0.5:8080"));
+            RuleWalk.Run(sets, walk.Packet with { Tuple = walk.Packet.Tuple with { Destination = AddressPort.Parse("10.96.0.2:80") } })
+                .Backends.Single().Address.ShouldBe(AddressPort.Parse("10.78.0.6:8080"));
 
             var tcp = account.Listeners.Single(l => l.Protocol == IpProtocol.Tcp);
             tcp.Local.ShouldBe(AddressPort.Parse("10.77.0.1:5399"));
@@ -74,6 +80,37 @@ public sealed class NodeReaderTests
                 server.Dispose();
             }
 
+            Shell($"ip netns delete {name}");
+        }
+    }
+
+    [Fact]
+    public void TableThatIptablesDoesNotUnderstand_IsReadFromNftOnce()
+    {
+        Assert.SkipUnless(Environment.UserName == "root", "needs root");
+        foreach (var tool in new[] { "ip", "iptables-nft", "nft" })
+        {
+            Assert.SkipWhen(Tool.Find(tool) is null, $"needs {tool}");
+        }
+
+        var name = $"tpci-{Environment.ProcessId}";
+        Shell($"ip netns add {name}");
+        try
+        {
+            // Both are called as iptables' tables are; iptables-nft-save shows the first, and says that it cannot show the second.
+            Shell($"ip netns exec {name} iptables-nft -t nat -A OUTPUT -p tcp --dport 80 -j DNAT --to-destination 10.78.0.5:8080");
+            Shell($"ip netns exec {name} iptables-nft -t filter -A OUTPUT -p udp -j DROP");
+            Shell($"ip netns exec {name} nft add rule ip filter OUTPUT fib daddr type local drop");
+            var account = NodeReader.Read(new Place { Name = "node/n1", Node = "n1", Kind = PlaceKind.Node, NetNsPath = $"/run/netns/{name}" }, []);
+            account.Unread.ShouldBeEmpty();
+            var sets = RuleSet.ParseAll(account.Dumps).Where(s => !s.IsIPv6).ToArray();
+            sets.Single(s => s.Backend == RuleBackend.Nft).Tables.Keys.ShouldBe(["nat"]);
+            sets.Single(s => s.Backend == RuleBackend.Nftables).Tables.Keys.ShouldBe(["ip filter"]);
+            RuleWalk.Run(sets, new VirtualPacket { Tuple = new FiveTuple(IpProtocol.Udp, AddressPort.Parse("10.77.0.9:4000"), AddressPort.Parse("10.96.0.1:80")), FromNode = true })
+                .Outcome.ShouldBe(WalkOutcome.Dropped);
+        }
+        finally
+        {
             Shell($"ip netns delete {name}");
         }
     }

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
@@ -15,7 +16,20 @@ public sealed partial class ProxyRulesTests
 
     private static readonly string Dump = Fixture.Text(Fixture.Find(Fixture.Own(Recent), "iptables-save-c.txt")!);
 
-    private static ProxyRules Rules(string dump) => ProxyRules.Of(new NodeAccount { Name = "kp-node1", Dumps = [new RuleDump("iptables-save", dump)] }, false);
+    // The same Services in nftables mode, by the kube-proxy of today and by the one that made a chain per endpoint.
+    private const string Nftables = "kube-proxy-1.36-nftables";
+    private const string OlderNftables = "kube-proxy-1.33-nftables";
+
+    private static string NftDump(string name = Nftables) => Fixture.Text(Fixture.Find(Fixture.Own(name), "nft-list-ruleset.json")!);
+
+    private static ProxyRules Rules(string dump) => ProxyRules.Of(new NodeAccount
+    {
+        Name = "kp-node1",
+        Dumps = dump.StartsWith('{') ? [new RuleDump("iptables-nft-save", ""), new RuleDump("nft", dump)] : [new RuleDump("iptables-save", dump)],
+    }, false);
+
+    private static ClusterSnapshot SnapshotOf(string name) => name == Recent ? Snapshot : SnapshotReader.Read(
+        new[] { "services.json", "endpointslices.json", "nodes.json", "pods.json" }.Select(f => Fixture.Find(Fixture.Own(name), f)!));
 
     private static (Service Service, ServicePort Port, AddressPort Address) Web()
     {
@@ -31,35 +45,115 @@ public sealed partial class ProxyRulesTests
 
     private static BackendsInUse Wanted() => ServiceMeaning.BackendsInUse(Snapshot, Web().Service, Web().Port, false, "kp-node1");
 
-    [Fact]
-    public void HealthyRules_AgreeWithEveryServicePort()
+    [Theory]
+    [InlineData(Recent, ProxyMode.Iptables)]
+    [InlineData(Nftables, ProxyMode.Nftables)]
+    [InlineData(OlderNftables, ProxyMode.Nftables)]
+    public void HealthyRules_AgreeWithEveryServicePort(string name, ProxyMode mode)
     {
-        var rules = Rules(Dump);
-        rules.Mode.ShouldBe(ProxyMode.Iptables);
+        var snapshot = SnapshotOf(name);
+        var rules = Rules(mode == ProxyMode.Nftables ? NftDump(name) : Dump);
+        rules.Mode.ShouldBe(mode);
+        rules.IsRead.ShouldBeTrue();
+        rules.ServiceChains.ShouldBeGreaterThan(20);
         rules.AreMissing(fromNode: false).ShouldBeFalse();
         rules.AreMissing(fromNode: true).ShouldBeFalse();
         var seen = 0;
-        foreach (var service in Snapshot.Services)
+        foreach (var service in snapshot.Services)
         {
             foreach (var address in ServiceMeaning.ClusterAddresses(service).Where(a => a.IsIPv4))
             {
                 foreach (var port in service.Spec.Ports)
                 {
                     seen++;
-                    var wanted = ServiceMeaning.BackendsInUse(Snapshot, service, port, false, "kp-node1");
+                    var wanted = ServiceMeaning.BackendsInUse(snapshot, service, port, false, "kp-node1");
                     var found = rules.Find($"{service.Metadata.Namespace}/{service.Metadata.Name}", port.Name, new AddressPort(address, (ushort)port.Port), ServiceMeaning.ProtocolOf(port));
                     found.Exist.ShouldBeTrue($"{service.Ref}:{port.Port}");
                     found.Compare(wanted).IsNone.ShouldBeTrue($"{service.Ref}:{port.Port}");
                     (found.Reject is not null).ShouldBe(wanted.Backends.IsEmpty, $"{service.Ref}:{port.Port}");
-                    if (found.Chain is { } chain && chain.StartsWith("KUBE-SVC-", StringComparison.Ordinal))
+                    found.Entries.Length.ShouldBe(wanted.Backends.IsEmpty ? 0 : 1, $"{service.Ref}:{port.Port}");
+                    if (found.Chain is { } chain && (chain.StartsWith("KUBE-SVC-", StringComparison.Ordinal) || chain.StartsWith("service-", StringComparison.Ordinal)))
                     {
-                        chain.ShouldBe(ProxyRules.ServiceChainName($"{service.Metadata.Namespace}/{service.Metadata.Name}", port.Name, ServiceMeaning.ProtocolOf(port)));
+                        chain.ShouldBe(ProxyRules.ServiceChainName($"{service.Metadata.Namespace}/{service.Metadata.Name}", port.Name, ServiceMeaning.ProtocolOf(port), mode));
                     }
                 }
             }
         }
 
         seen.ShouldBeGreaterThan(30);
+    }
+
+    [Fact]
+    public void NodePortAndExternalAddress_HaveTheirEntriesInNftables()
+    {
+        var rules = Rules(NftDump());
+        var port = SnapshotOf(Nftables).Services.First(s => s.Metadata.Name == "web-nodeport").Spec.Ports[0];
+        var found = rules.Find("demo/web-nodeport", port.Name, new AddressPort(IpAddress.Parse("172.30.0.11"), (ushort)port.NodePort), IpProtocol.Tcp);
+        found.Entries.Single().Raw.ShouldBe("tcp . 30080 : goto external-VJGUNRM6-demo/web-nodeport/tcp/http");
+        found.Entries.Single().Chain.ShouldBe("@service-nodeports");
+        rules.Find("demo/web-nodeport", port.Name, new AddressPort(IpAddress.Parse("172.30.0.12"), (ushort)port.NodePort), IpProtocol.Tcp).Exist.ShouldBeFalse("the NodePorts of another node are not this one's");
+        rules.Find("demo/external-ips", "http", AddressPort.Parse("198.51.100.77:80"), IpProtocol.Tcp).Chain.ShouldBe("external-B532X47H-demo/external-ips/tcp/http");
+        rules.Find("demo/dual-proto", "u", AddressPort.Parse("172.30.0.11:30053"), IpProtocol.Udp).Reject!.Raw.ShouldBe("udp . 30053 comment \"demo/dual-proto:u\" : goto reject-chain");
+    }
+
+    [Fact]
+    public void OneMapElementRemoved_IsThisServiceOnly()
+    {
+        var rules = Rules(WithoutElement("service-ips", "10.98.89.44"));
+        rules.AreMissing(fromNode: false).ShouldBeFalse();
+        var found = rules.Find("demo/web-nodeport", "http", AddressPort.Parse("10.98.89.44:80"), IpProtocol.Tcp);
+        found.Exist.ShouldBeFalse();
+        found.ChainExpected.ShouldBe("service-VJGUNRM6-demo/web-nodeport/tcp/http");
+        found.ChainExists.ShouldBeTrue();
+        found.Walk.Outcome.ShouldBe(WalkOutcome.Rejected, "a cluster address is rejected at ports that no map has");
+        found.Walk.Matched[^1].Raw.ShouldBe("ip daddr @cluster-ips reject comment \"Reject traffic to invalid ports of ClusterIPs\"");
+        // With its address gone too nobody answers.
+        var both = Rules(WithoutElement("cluster-ips", "10.98.89.44", WithoutElement("service-ips", "10.98.89.44")));
+        both.Find("demo/web-nodeport", "http", AddressPort.Parse("10.98.89.44:80"), IpProtocol.Tcp).Walk.Outcome.ShouldBe(WalkOutcome.Dropped);
+    }
+
+    [Fact]
+    public void NftablesTableLostOrEmptied_HasNoRulesAtAll()
+    {
+        var noTable = ProxyRules.Of(new NodeAccount { Name = "n", NftTables = ["ip6 kube-proxy"], Dumps = [new RuleDump("nft", Without(o => o["family"]?.GetValue<string>() == "ip"))] }, false);
+        noTable.Mode.ShouldBe(ProxyMode.Nftables);
+        noTable.DescribeMissing(fromNode: false).ShouldBe("there is no table ip kube-proxy");
+        // nft flush table ip kube-proxy leaves chains, sets and maps.
+        var flushed = Rules(Without(o => o["expr"] is not null));
+        flushed.DescribeMissing(fromNode: false).ShouldBe("the maps of table ip kube-proxy hold no Service");
+        var unhooked = Rules(Without(o => o["chain"]?.GetValue<string>() == "nat-prerouting"));
+        unhooked.AreMissing(fromNode: true).ShouldBeFalse();
+        unhooked.DescribeMissing(fromNode: false).ShouldBe("nothing in table ip kube-proxy leads packets from pods to the chain services");
+        // After nft flush ruleset nothing tells which mode it was.
+        var nothing = ProxyRules.Of(new NodeAccount { Name = "n", Dumps = [new RuleDump("iptables-nft-save", "")] }, false);
+        nothing.Mode.ShouldBe(ProxyMode.None);
+        nothing.AreMissing(fromNode: false).ShouldBeTrue();
+    }
+
+    private static string Without(Predicate<JsonNode> isGone, string? dump = null)
+    {
+        var root = JsonNode.Parse(dump ?? NftDump())!;
+        var items = root["nftables"]!.AsArray();
+        foreach (var item in items.Where(i => isGone(i!.AsObject().First().Value!)).ToArray())
+        {
+            items.Remove(item);
+        }
+
+        return root.ToJsonString();
+    }
+
+    private static string WithoutElement(string set, string address, string? dump = null)
+    {
+        var root = JsonNode.Parse(dump ?? NftDump())!;
+        var elements = root["nftables"]!.AsArray().Select(i => i!.AsObject().First().Value!).First(o => o["name"]?.GetValue<string>() == set && o["elem"] is not null)["elem"]!.AsArray();
+        var gone = elements.Where(e => e!.ToJsonString().Contains($"\"{address}\"", StringComparison.Ordinal)).ToArray();
+        gone.ShouldNotBeEmpty();
+        foreach (var element in gone)
+        {
+            elements.Remove(element);
+        }
+
+        return root.ToJsonString();
     }
 
     [Fact]
@@ -147,6 +241,7 @@ public sealed partial class ProxyRulesTests
     {
         var nft = new NodeAccount { Name = "n", Dumps = [new RuleDump("iptables-nft-save", "")], NftTables = ["ip kube-proxy", "ip6 kube-proxy"] };
         ProxyRules.Of(nft, false).Mode.ShouldBe(ProxyMode.Nftables);
+        ProxyRules.Of(nft, false).IsRead.ShouldBeFalse("without nft nobody knows what is in the table");
         ProxyRules.Of(nft, false).AreMissing(fromNode: false).ShouldBeFalse();
         ProxyRules.Of(nft with { NftTables = [], Unread = [new Unread("nftables tables of n", "nft is not installed.")] }, false).Mode.ShouldBe(ProxyMode.Unknown);
         ProxyRules.Of(nft with { NftTables = [], HasIpvs = true }, false).Mode.ShouldBe(ProxyMode.Ipvs);

@@ -54,6 +54,13 @@ internal sealed class ServiceLeg(Case c, Service service, ServicePort? port, Con
         return new Evidence(EvidenceSource.Observed, $"{(forward ? "the packet" : "the answer")} {last.Tuple} was last seen in {c.WordsOf(last.NetNs)} on {last.Interface}", c.SinceStart(last.BootNanoseconds), c.PlaceName(last.NetNs));
     }
 
+    /// <summary>
+    /// The rule of a node that ends packets to a Service port: for want of endpoints, or, in nftables mode, because its maps do not have the port.
+    /// </summary>
+    public static IEnumerable<Evidence> Ending(ServiceRules rules, string node)
+        => (rules.Reject ?? rules.Walk.Branches.Where(b => b is { Outcome: WalkOutcome.Rejected or WalkOutcome.Dropped, Policy: null }).Select(b => b.Steps[^1].Rule).FirstOrDefault()) is { } rule
+            ? [new Evidence(EvidenceSource.Programmed, rule.Raw, Place: $"node/{node}")] : [];
+
     /// <summary>What answered the attempt, and how.</summary>
     public IEnumerable<Evidence> Refusal()
     {
@@ -68,9 +75,12 @@ internal sealed class ServiceLeg(Case c, Service service, ServicePort? port, Con
             else if (at.Outcome == ConnectionOutcome.Rejected && at.Icmp is { } icmp)
             {
                 yield return new Evidence(EvidenceSource.Observed, $"{via}{c.WordsOf(at.AnsweredInNetNs)} rejected the packet to {at.Backend}: {Timeline.IcmpWords(at.Asked.Source.Address.IsIPv4, icmp.Type, icmp.Code)}", c.SinceStart(at.OutcomeNanoseconds ?? at.EndNanoseconds), c.PlaceName(at.AnsweredInNetNs));
-                if (ReferenceEquals(at, connection) && c.ClientNodeAccount is { } node && Rules(c.RulesOf(node, !IsIPv4)).Reject is { } rule)
+                if (ReferenceEquals(at, connection) && c.ClientNodeAccount is { } node)
                 {
-                    yield return new Evidence(EvidenceSource.Programmed, rule.Raw, Place: $"node/{node.Name}");
+                    foreach (var rule in Ending(Rules(c.RulesOf(node, !IsIPv4)), node.Name))
+                    {
+                        yield return rule;
+                    }
                 }
             }
             else if (at.Outcome == ConnectionOutcome.Established && c.IsBehindProxy(at) && at.Onward is null)

@@ -26,7 +26,9 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             {
                 if (!leg.Backends.IsEmpty && leg.IsPortUnreachable(leg.Connection))
                 {
-                    yield return RejectedThoughReady(rules);
+                    // In nftables mode a cluster address is rejected at every port that the maps do not have.
+                    var unknown = rules is { IsRead: true, Mode: ProxyMode.Nftables } && leg.Rules(rules).Reject is null ? Untranslated(node, rules) : null;
+                    yield return unknown ?? RejectedThoughReady(rules);
                 }
 
                 yield break;
@@ -65,17 +67,18 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
         {
             ConnectionOutcome.Unanswered => "vanished",
             ConnectionOutcome.Refused => $"was refused by {c.WordsOf(leg.Connection.AnsweredInNetNs)}",
+            ConnectionOutcome.Rejected => $"was rejected by {c.WordsOf(leg.Connection.AnsweredInNetNs)}",
             _ => "went elsewhere",
         };
         var seen = new Evidence(EvidenceSource.Observed, $"the packet was last seen in {c.WordsOf(leg.Connection.FarthestNetNs)} as {asked}, untranslated{(leg.Connection.Outcome == ConnectionOutcome.Unanswered ? ", and nothing answered" : "")}",
             c.SinceStart(leg.Connection.StartNanoseconds), c.PlaceName(leg.Connection.FarthestNetNs));
-        if (node is null || rules is null || rules.Mode is ProxyMode.Unknown or ProxyMode.Nftables or ProxyMode.Ipvs)
+        if (node is null || rules is null || !rules.IsRead)
         {
             var why = rules switch
             {
                 null => $"the rules of {where}",
                 { Bypass: { } bypass } => $"what translates on {where}: {bypass} does it in place of kube-proxy, and its programs are not read",
-                { Mode: ProxyMode.Nftables or ProxyMode.Ipvs } => $"the rules of {where}: kube-proxy's {rules.Mode.ToString().ToLowerInvariant()} mode is not read yet",
+                { Mode: ProxyMode.Ipvs } => $"the rules of {where}: kube-proxy's ipvs mode is not read yet",
                 _ => string.Join("; ", node!.Unread.Select(u => $"{u.What}: {u.Why}").DefaultIfEmpty($"the rules of {where}")),
             };
             return new Finding(FailureClass.Undetermined, $"The packet to {asked.Destination} left {where} untranslated and {vanished}, but the rules of {where} could not be read, so it is not known whether all of kube-proxy's rules are missing or only this Service's.")
@@ -95,18 +98,18 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             return new Finding(FailureClass.ProxyRulesMissing, $"{node.Name} has none of kube-proxy's rules in effect ({missing}), so the packet to {leg.Name} at {asked.Destination} stayed untranslated and {vanished}.")
             {
                 Objects = [nodeRef, leg.Service.Ref],
-                Evidence = [seen, new Evidence(EvidenceSource.Programmed, string.Create(CultureInfo.InvariantCulture, $"{(leg.IsIPv4 ? "iptables" : "ip6tables")} of {node.Name}: {missing}{(rules.ServiceChains == 0 ? "" : $"; {rules.ServiceChains} KUBE-SVC chains are there, and nothing leads to them")}"), Place: $"node/{node.Name}"), proxy],
+                Evidence = [seen, new Evidence(EvidenceSource.Programmed, string.Create(CultureInfo.InvariantCulture, $"{rules.Kind} of {node.Name}: {missing}{(rules.ServiceChains == 0 ? "" : $"; {rules.ServiceChains} {(rules.Mode == ProxyMode.Nftables ? "service" : "KUBE-SVC")} chains are there, and nothing leads to them")}"), Place: $"node/{node.Name}"), proxy],
                 Mend = Mends.RestartKubeProxy(node.Name),
             };
         }
 
         // For a port that the Service does not have there should be no rule.
-        if (!leg.Rules(rules).Exist && (leg.Port is not null || leg.IsDns))
+        if (leg.Rules(rules) is { Exist: false } found && (leg.Port is not null || leg.IsDns))
         {
             return new Finding(FailureClass.ServiceRuleMissing, $"{node.Name} has kube-proxy's rules, but none for {leg.Name} at {asked.Destination}, so the packet stayed untranslated and {vanished}.")
             {
                 Objects = [leg.Service.Ref, nodeRef],
-                Evidence = [seen, new Evidence(EvidenceSource.Programmed, string.Create(CultureInfo.InvariantCulture, $"no rule of {node.Name} is for {asked.Destination}; {rules.EntryRules} are for other Services"), Place: $"node/{node.Name}"), proxy],
+                Evidence = [seen, new Evidence(EvidenceSource.Programmed, string.Create(CultureInfo.InvariantCulture, $"no rule of {node.Name} is for {asked.Destination}; {rules.EntryRules} are for other Services"), Place: $"node/{node.Name}"), .. ServiceLeg.Ending(found, node.Name), proxy],
                 Mend = Mends.RestartKubeProxy(node.Name),
             };
         }

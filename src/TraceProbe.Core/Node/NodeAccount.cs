@@ -60,7 +60,7 @@ public sealed record NodeAccount
 
     /// <summary>
     /// The nftables tables that exist, as <c>nft list tables</c> names them: <c>ip kube-proxy</c> tells kube-proxy's nftables mode, which
-    /// the rule dumps do not show.
+    /// only <c>nft</c>'s dump shows the rules of.
     /// </summary>
     public ImmutableArray<string> NftTables { get; init => field = value.IsDefault ? [] : value; } = [];
 
@@ -75,7 +75,7 @@ public sealed record NodeAccount
 }
 
 /// <summary>One dump of rules as a tool printed it.</summary>
-/// <param name="Tool">The tool: <c>iptables-save</c>, <c>iptables-legacy-save</c>, <c>ip6tables-nft-save</c>, …</param>
+/// <param name="Tool">The tool: <c>iptables-save</c>, <c>iptables-legacy-save</c>, <c>ip6tables-nft-save</c>, …, or <c>nft</c>, which was asked for JSON.</param>
 /// <param name="Text">What it printed.</param>
 public sealed record RuleDump(string Tool, string Text);
 

@@ -41,6 +41,27 @@ public static class IptablesSave
         return new RuleSet(nft ? RuleBackend.Nft : RuleBackend.Legacy, ipv6, tables) { Notes = reader.Notes };
     }
 
+    /// <summary>The protocol that the tools call so; null for a name that is not known.</summary>
+    internal static IpProtocol? ProtocolOf(ReadOnlySpan<char> name) => name switch
+    {
+        "tcp" or "TCP" => IpProtocol.Tcp,
+        "udp" or "UDP" => IpProtocol.Udp,
+        "sctp" or "SCTP" => IpProtocol.Sctp,
+        "icmp" => IpProtocol.Icmp,
+        "ipv6-icmp" or "icmpv6" => IpProtocol.IcmpV6,
+        "igmp" => (IpProtocol)2,
+        "ipip" or "ipencap" or "ipv4" => (IpProtocol)4,
+        "dccp" => (IpProtocol)33,
+        "ipv6" => (IpProtocol)41,
+        "gre" => (IpProtocol)47,
+        "esp" => (IpProtocol)50,
+        "ah" => (IpProtocol)51,
+        "ospf" => (IpProtocol)89,
+        "vrrp" => (IpProtocol)112,
+        "udplite" => (IpProtocol)136,
+        _ => byte.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number != 0 ? (IpProtocol)number : null,
+    };
+
     private sealed class Reader
     {
         private static readonly RuleMatch Tcp = new RuleMatch.Protocol(IpProtocol.Tcp, false);
@@ -288,26 +309,6 @@ public static class IptablesSave
                 _matches.Add(ProtocolOf(name) is { } protocol ? new RuleMatch.Protocol(protocol, not) : new RuleMatch.Unknown($"{(not ? "! " : "")}-p {name}"));
             }
         }
-
-        private static IpProtocol? ProtocolOf(ReadOnlySpan<char> name) => name switch
-        {
-            "tcp" or "TCP" => IpProtocol.Tcp,
-            "udp" or "UDP" => IpProtocol.Udp,
-            "sctp" or "SCTP" => IpProtocol.Sctp,
-            "icmp" => IpProtocol.Icmp,
-            "ipv6-icmp" or "icmpv6" => IpProtocol.IcmpV6,
-            "igmp" => (IpProtocol)2,
-            "ipip" or "ipencap" or "ipv4" => (IpProtocol)4,
-            "dccp" => (IpProtocol)33,
-            "ipv6" => (IpProtocol)41,
-            "gre" => (IpProtocol)47,
-            "esp" => (IpProtocol)50,
-            "ah" => (IpProtocol)51,
-            "ospf" => (IpProtocol)89,
-            "vrrp" => (IpProtocol)112,
-            "udplite" => (IpProtocol)136,
-            _ => byte.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number != 0 ? (IpProtocol)number : null,
-        };
 
         private void ReadNetwork(ReadOnlySpan<char> text, bool not, bool source, ReadOnlySpan<char> line)
         {

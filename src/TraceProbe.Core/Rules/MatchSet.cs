@@ -71,6 +71,9 @@ public enum FieldType
 
     /// <summary><c>ct_state</c>.</summary>
     ConnectionState,
+
+    /// <summary><c>integer</c>: what <c>numgen</c> and hashes give.</summary>
+    Number,
 }
 
 /// <summary>
@@ -326,6 +329,9 @@ public sealed class MatchSet
     /// <summary>Whether packets themselves put elements in, and time takes them out, as in kube-proxy's sets for session affinity.</summary>
     public bool IsDynamic { get; init; }
 
+    /// <summary>For how many seconds an element stays in after it was last put in; null when without end.</summary>
+    public int? Seconds { get; init; }
+
     /// <summary>What stands for every packet that no other element stands for (<c>*</c>); null when nothing does.</summary>
     public SetElement? CatchAll { get; init; }
 
@@ -405,6 +411,7 @@ public sealed class MatchSet
         return what is null ? text.ToString() : text.Append(" : ").Append(what).ToString();
     }
 
+    /// <summary>The set of one value, or of one range of them.</summary>
     internal static MatchSet Only(FieldType type, FieldValue first, FieldValue last)
         => new("", "", [type], [new SetElement([first], first == last ? null : [last], null, null, 1)]);
 

@@ -10,10 +10,10 @@ namespace TraceProbe.Core.Rules;
 
 /// <summary>
 /// What kube-proxy's rules on one node say about Services, for one address family: the mode it works in, whether its rules are
-/// there and in use, and what they do for one Service port. Chains and names are those of kube-proxy's pkg/proxy/iptables and
+/// there and in use, and what they do for one Service port. Chains and names are those of kube-proxy's pkg/proxy/iptables and pkg/proxy/nftables, and
 /// of the userspace mode that ended with Kubernetes 1.26.
 /// </summary>
-public sealed class ProxyRules
+public sealed partial class ProxyRules
 {
     private static readonly string[] IptablesEntries = ["KUBE-SERVICES"];
     private static readonly string[] UserspaceEntries = ["KUBE-PORTALS-CONTAINER", "KUBE-PORTALS-HOST"];
@@ -21,6 +21,7 @@ public sealed class ProxyRules
     private readonly RuleWalk _walk;
     private readonly string[] _entryNames;
     private readonly RouteTable? _routes;
+    private readonly RuleTable? _nftables;
 
     private ProxyRules(ImmutableArray<RuleSet> sets, bool isIPv6, ProxyMode mode, string? bypass, RouteTable? routes)
     {
@@ -31,6 +32,18 @@ public sealed class ProxyRules
         Bypass = bypass;
         _walk = new RuleWalk(sets);
         _entryNames = mode == ProxyMode.Userspace ? UserspaceEntries : IptablesEntries;
+        if (mode == ProxyMode.Nftables)
+        {
+            _nftables = NftablesOf(sets, isIPv6);
+            IsRead = sets.Any(s => s.Backend == RuleBackend.Nftables);
+            ServiceChains = _nftables?.Chains.Keys.Count(n => n.StartsWith("service-", StringComparison.Ordinal)) ?? 0;
+            EntryRules = _nftables is null ? 0 : Elements(_nftables, "services") + Elements(_nftables, "service-endpoints-check");
+            HookedForPods = _nftables is not null && LeadsToServices(_nftables, Hook.Prerouting);
+            HookedForNode = _nftables is not null && LeadsToServices(_nftables, Hook.Output);
+            return;
+        }
+
+        IsRead = mode is ProxyMode.None or ProxyMode.Iptables or ProxyMode.Userspace;
         var nat = sets.Select(s => s.Table("nat")).OfType<RuleTable>().ToArray();
         ServiceChains = nat.Sum(t => t.Chains.Keys.Count(n => n.StartsWith("KUBE-SVC-", StringComparison.Ordinal)));
         EntryRules = nat.Sum(t => _entryNames.Sum(n => t.Chain(n)?.Rules.Count(IsEntry) ?? 0));
@@ -44,34 +57,40 @@ public sealed class ProxyRules
     /// <summary>Whether these are the IPv6 rules.</summary>
     public bool IsIPv6 { get; }
 
-    /// <summary>
-    /// How kube-proxy works here. <see cref="ProxyMode.Nftables"/> and <see cref="ProxyMode.Ipvs"/> are recognised, but their rules are not in
-    /// these sets: nothing can be concluded from what is missing here.
-    /// </summary>
+    /// <summary>How kube-proxy works here.</summary>
     public ProxyMode Mode { get; }
+
+    /// <summary>
+    /// Whether the rules of that mode are in these sets. IPVS's are recognised and not read, those of nftables need nft: then nothing can be
+    /// concluded from what is missing here.
+    /// </summary>
+    public bool IsRead { get; }
 
     /// <summary>What seems to translate instead of kube-proxy, such as <c>Cilium</c>; null when nothing of the kind shows.</summary>
     public string? Bypass { get; }
 
-    /// <summary>How many <c>KUBE-SVC-…</c> chains there are.</summary>
+    /// <summary>How many <c>KUBE-SVC-…</c> chains (in nftables <c>service-…</c>) there are.</summary>
     public int ServiceChains { get; }
 
-    /// <summary>How many rules of the entry chains are about a Service's address.</summary>
+    /// <summary>How many rules of the entry chains (in nftables: elements of their maps) are about a Service's address.</summary>
     public int EntryRules { get; }
 
-    /// <summary>Whether nat PREROUTING, which packets from pods meet, jumps to the entry chain.</summary>
+    /// <summary>Whether the translation that packets from pods meet leads to the entry chain.</summary>
     public bool HookedForPods { get; }
 
-    /// <summary>Whether nat OUTPUT, which the node's own packets meet, jumps to the entry chain.</summary>
+    /// <summary>Whether the translation that the node's own packets meet leads to the entry chain.</summary>
     public bool HookedForNode { get; }
 
+    /// <summary>Where these rules are kept, in words: <c>iptables</c>, <c>ip6tables</c>, <c>nftables</c>.</summary>
+    public string Kind => Mode == ProxyMode.Nftables ? "nftables" : IsIPv6 ? "ip6tables" : "iptables";
+
     /// <summary>
-    /// Whether kube-proxy's rules are not in effect as a whole: there are none, or nothing leads to them. Always false in modes whose
-    /// rules are not in these sets.
+    /// Whether kube-proxy's rules are not in effect as a whole: there are none, or nothing leads to them. Always false where they were not read
+    /// (<see cref="IsRead"/>).
     /// </summary>
     /// <param name="fromNode">Whether the node's own packets are meant, else those of pods.</param>
     public bool AreMissing(bool fromNode)
-        => Mode is ProxyMode.None or ProxyMode.Iptables or ProxyMode.Userspace && Bypass is null && (EntryRules == 0 || !(fromNode ? HookedForNode : HookedForPods));
+        => IsRead && Bypass is null && (EntryRules == 0 || !(fromNode ? HookedForNode : HookedForPods));
 
     /// <summary>What of them is missing, as half a sentence for people; null when nothing is.</summary>
     /// <param name="fromNode">Whether the node's own packets are meant, else those of pods.</param>
@@ -82,8 +101,17 @@ public sealed class ProxyRules
             return null;
         }
 
+        var table = NameOfNftables(IsIPv6);
+        if (Mode == ProxyMode.Nftables)
+        {
+            return _nftables is null ? $"there is no table {table}"
+                : EntryRules == 0 ? $"the maps of table {table} hold no Service"
+                : $"nothing in table {table} leads {(fromNode ? "the node's own packets" : "packets from pods")} to the chain services";
+        }
+
         var existing = _entryNames.Where(n => Sets.Any(s => s.Table("nat")?.Chain(n) is not null)).ToArray();
-        return existing.Length == 0 ? $"the nat table has no chain {string.Join(" nor ", _entryNames)}"
+        return existing.Length == 0
+            ? $"the nat table has no chain {string.Join(" nor ", _entryNames)}{(Mode == ProxyMode.None && Sets.Any(s => s.Backend == RuleBackend.Nftables) ? $", and there is no table {table}" : "")}"
             : EntryRules == 0 ? $"the nat {(existing.Length == 1 ? "chain" : "chains")} {string.Join(" and ", existing)} {(existing.Length == 1 ? "holds" : "hold")} no rule of a Service"
             : $"no rule of nat {(fromNode ? "OUTPUT" : "PREROUTING")} jumps to {string.Join(" or ", existing)}";
     }
@@ -93,7 +121,7 @@ public sealed class ProxyRules
     public static ProxyRules Of(NodeAccount node, bool isIPv6)
     {
         ArgumentNullException.ThrowIfNull(node);
-        var rules = Of(node.Dumps.Select(RuleSet.Parse), isIPv6, node.NftTables, node.HasIpvs, node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes));
+        var rules = Of(RuleSet.ParseAll(node.Dumps), isIPv6, node.NftTables, node.HasIpvs, node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes));
         // Nothing found is not "none" where something could not be looked at.
         return rules.Mode == ProxyMode.None && node.Unread.Any(u => u.What.Contains("rules", StringComparison.Ordinal) || u.What.Contains("nftables", StringComparison.Ordinal))
             ? new ProxyRules(rules.Sets, isIPv6, ProxyMode.Unknown, null, rules._routes) : rules;
@@ -123,7 +151,8 @@ public sealed class ProxyRules
 
         // In IPVS mode KUBE-SERVICES asks ipsets such as KUBE-CLUSTER-IP.
         var ipsets = Any(c => c.Name == "KUBE-SERVICES" && c.Rules.Any(r => r.Matches.Any(m => m is RuleMatch.InSet set && set.Name.StartsWith("KUBE-", StringComparison.Ordinal))));
-        var nftables = !nftTables.IsDefault && nftTables.Contains(isIPv6 ? "ip6 kube-proxy" : "ip kube-proxy");
+        // The table of one family can be lost while that of the other shows the mode.
+        var nftables = NftablesOf(own, isIPv6) is not null || !nftTables.IsDefault && (nftTables.Contains(NameOfNftables(false)) || nftTables.Contains(NameOfNftables(true)));
         var bypass = Any(c => c.Name.StartsWith("CILIUM_", StringComparison.Ordinal)) ? "Cilium" : null;
         var mode = ipsets || hasIpvs && !Any(c => c.Name.StartsWith("KUBE-SVC-", StringComparison.Ordinal)) ? ProxyMode.Ipvs
             : userspace ? ProxyMode.Userspace
@@ -147,7 +176,13 @@ public sealed class ProxyRules
         var fromNode = packet?.FromNode ?? false;
         var entries = ImmutableArray.CreateBuilder<Rule>();
         Rule? reject = null;
-        foreach (var set in Sets)
+        if (_nftables is not null)
+        {
+            entries.AddRange(ElementsFor(_nftables, "services", address, protocol));
+            reject = ElementsFor(_nftables, "service-endpoints-check", address, protocol).Concat(ElementsFor(_nftables, "nodeport-endpoints-check", address, protocol)).FirstOrDefault();
+        }
+
+        foreach (var set in Mode == ProxyMode.Nftables ? [] : Sets)
         {
             foreach (var name in Mode == ProxyMode.Userspace ? [fromNode ? "KUBE-PORTALS-HOST" : "KUBE-PORTALS-CONTAINER"] : IptablesEntries)
             {
@@ -174,7 +209,7 @@ public sealed class ProxyRules
         });
         var chain = entries.Select(e => e.Target).OfType<RuleTarget.Jump>().FirstOrDefault()?.Chain;
         // Only where there is no entry: hashing loads OpenSSL, which a healthy trace need not wait for.
-        var expected = service is null || entries.Count > 0 ? null : ServiceChainName(service, portName, protocol);
+        var expected = service is null || entries.Count > 0 ? null : ServiceChainName(service, portName, protocol, Mode);
         return new ServiceRules
         {
             Address = address,
@@ -182,7 +217,7 @@ public sealed class ProxyRules
             Entries = entries.ToImmutable(),
             Chain = chain,
             ChainExpected = expected,
-            ChainExists = chain is not null || expected is not null && Sets.Any(s => s.Table("nat")?.Chain(expected) is { Rules.IsEmpty: false }),
+            ChainExists = chain is not null || expected is not null && Sets.Any(s => (_nftables ?? s.Table("nat"))?.Chain(expected) is { Rules.IsEmpty: false }),
             Reject = reject,
             RedirectPort = Mode == ProxyMode.Userspace ? PortOf(entries) : null,
             Walk = walk,
@@ -191,31 +226,44 @@ public sealed class ProxyRules
 
     /// <summary>
     /// The chain that kube-proxy makes for a Service port: <c>KUBE-SVC-</c> and the first 16 characters of the base32 of the SHA-256 of
-    /// name and protocol (portProtoHash in pkg/proxy/iptables/proxier.go).
+    /// name and protocol (portProtoHash in pkg/proxy/iptables/proxier.go); in nftables <c>service-</c>, 8 such characters and what they are made of
+    /// (hashAndTruncate in pkg/proxy/nftables/proxier.go).
     /// </summary>
     /// <param name="service">Namespace and name as <c>namespace/name</c>.</param>
     /// <param name="portName">The port's name; null or empty when it has none.</param>
     /// <param name="protocol">The protocol.</param>
-    public static string ServiceChainName(string service, string? portName, IpProtocol protocol)
+    /// <param name="mode">The mode.</param>
+    public static string ServiceChainName(string service, string? portName, IpProtocol protocol, ProxyMode mode = ProxyMode.Iptables)
     {
-        var name = string.IsNullOrEmpty(portName) ? service : $"{service}:{portName}";
-        var text = name + protocol switch
+        var transport = protocol switch
         {
             IpProtocol.Udp => "udp",
             IpProtocol.Sctp => "sctp",
             _ => "tcp",
         };
+        if (mode == ProxyMode.Nftables)
+        {
+            var name = $"{service}/{transport}/{portName}";
+            name = $"{HashOf(name, 8)}-{name}";
+            return $"service-{(name.Length <= LongestNftablesName ? name : $"{name.AsSpan(0, LongestNftablesName - 3)}...")}";
+        }
+
+        return $"KUBE-SVC-{HashOf($"{(string.IsNullOrEmpty(portName) ? service : $"{service}:{portName}")}{transport}", 16)}";
+    }
+
+    private static string HashOf(string text, int length)
+    {
         Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
         SHA256.HashData(Encoding.UTF8.GetBytes(text), hash);
         // RFC 4648 base32: five bytes are eight characters.
-        Span<char> chain = stackalloc char[16];
-        for (var i = 0; i < chain.Length; i++)
+        Span<char> digits = stackalloc char[length];
+        for (var i = 0; i < digits.Length; i++)
         {
             var bits = BinaryPrimitives.ReadUInt64BigEndian(hash[(i / 8 * 5)..]) >> 24;
-            chain[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(int)(bits >> (35 - i % 8 * 5)) & 31];
+            digits[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[(int)(bits >> (35 - i % 8 * 5)) & 31];
         }
 
-        return $"KUBE-SVC-{chain}";
+        return digits.ToString();
     }
 
     private static bool IsEntry(Rule rule) => rule.Matches.Any(m => m is RuleMatch.Destination { Negated: false });
@@ -281,10 +329,12 @@ public sealed record ServiceRules
     /// <summary>The protocol asked for.</summary>
     public required IpProtocol Protocol { get; init; }
 
-    /// <summary>The rules of the entry chains that are for it; empty when the Service port has none.</summary>
+    /// <summary>
+    /// The rules of the entry chains that are for it, in nftables the elements of the entry chain's maps; empty when the Service port has none.
+    /// </summary>
     public required ImmutableArray<Rule> Entries { get; init; }
 
-    /// <summary>The chain that the entry leads to, such as <c>KUBE-SVC-…</c>; null in userspace mode and without an entry.</summary>
+    /// <summary>The chain that the entry leads to, such as <c>KUBE-SVC-…</c> or <c>service-…</c>; null in userspace mode and without an entry.</summary>
     public string? Chain { get; init; }
 
     /// <summary>The chain that kube-proxy would make for it, when no entry leads to one; null otherwise and when the Service's name was not given.</summary>
@@ -293,7 +343,10 @@ public sealed record ServiceRules
     /// <summary>Whether the Service port's chain exists and has rules, even if no entry leads there.</summary>
     public bool ChainExists { get; init; }
 
-    /// <summary>The rule of the filter table that rejects (or, for want of local endpoints, drops) it; null when there is none.</summary>
+    /// <summary>
+    /// The rule of the filter table, in nftables the element of <c>no-endpoint-services</c> or <c>no-endpoint-nodeports</c>, that rejects (or, for want of local
+    /// endpoints, drops) it; null when there is none.
+    /// </summary>
     public Rule? Reject { get; init; }
 
     /// <summary>In userspace mode the proxy's own port that the portal rule leads to; null otherwise.</summary>

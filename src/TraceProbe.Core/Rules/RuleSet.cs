@@ -41,6 +41,26 @@ public sealed record RuleSet(RuleBackend Backend, bool IsIPv6, ImmutableSortedDi
         }
     }
 
+    /// <summary>
+    /// Reads all dumps of a node: those of iptables-save and ip6tables-save, and that of nft (<see cref="Node.RuleDump.Tool"/> <c>nft</c>), of which the tables that
+    /// iptables-nft-save showed are left out. What iptables-nft-save cannot show (<c># Table `filter' is incompatible</c>) nft has.
+    /// </summary>
+    /// <exception cref="FormatException">A dump is malformed.</exception>
+    public static ImmutableArray<RuleSet> ParseAll(IEnumerable<Node.RuleDump> dumps)
+    {
+        ArgumentNullException.ThrowIfNull(dumps);
+        var all = dumps.ToLookup(d => d.Tool == "nft");
+        var sets = ImmutableArray.CreateBuilder<RuleSet>();
+        sets.AddRange(all[false].Select(Parse));
+        var shown = sets.Where(s => s.Backend == RuleBackend.Nft).SelectMany(s => s.Tables.Keys.Select(t => $"{(s.IsIPv6 ? "ip6" : "ip")} {t}")).ToHashSet(StringComparer.Ordinal);
+        foreach (var dump in all[true])
+        {
+            sets.AddRange(NftRuleset.Parse(dump.Text, shown));
+        }
+
+        return sets.ToImmutable();
+    }
+
     /// <summary>The table of that name, or null.</summary>
     public RuleTable? Table(string name) => Tables.GetValueOrDefault(name);
 }

@@ -1032,9 +1032,12 @@ public sealed class RuleWalk
         private Truth LookupHolds(RuleMatch.Lookup lookup, Rule rule, Position p)
         {
             var truth = Find(lookup.Fields, lookup.Set, p, out _);
-            if (lookup.Set.IsDynamic && rule.Target is RuleTarget.Jump)
+            if (lookup.Set.IsDynamic)
             {
-                Assume(truth == Truth.Yes ? "the client still has the session affinity that it had when the rules were read" : "the client has no session affinity yet");
+                // kube-proxy's sets are named so, one per endpoint.
+                var isAffinity = rule.Target is RuleTarget.Jump && lookup.Set.Name.StartsWith("affinity-", StringComparison.Ordinal);
+                Assume(!isAffinity ? $"the set {lookup.Set.Name} of table {lookup.Set.Table}, which packets themselves change, is as it was when the rules were read"
+                    : truth == Truth.Yes ? "the client still has the session affinity that it had when the rules were read" : "the client has no session affinity yet");
                 NoteAffinity(rule, p);
             }
 
@@ -1061,11 +1064,18 @@ public sealed class RuleWalk
                     var backend = new AddressPort(address, dnat.Ports?.First ?? p.Tuple.Destination.Port);
                     if (!_affinity.Exists(a => a.Backend == backend && ReferenceEquals(a.Rule, rule)))
                     {
-                        _affinity.Add(new WalkAffinity(backend, rule.Matches.OfType<RuleMatch.Recent>().Select(r => r.Seconds).FirstOrDefault(), rule));
+                        _affinity.Add(new WalkAffinity(backend, AffinitySeconds(rule), rule));
                     }
                 }
             }
         }
+
+        private static int? AffinitySeconds(Rule rule) => rule.Matches.Select(m => m switch
+        {
+            RuleMatch.Recent recent => recent.Seconds,
+            RuleMatch.Lookup { Set.IsDynamic: true } lookup => lookup.Set.Seconds,
+            _ => null,
+        }).FirstOrDefault(s => s is not null);
 
         private Truth TypeHolds(RuleMatch.AddressType type, IpAddress address, bool redirected)
         {
