@@ -8,10 +8,10 @@ export DOTNET_CLI_TELEMETRY_OPTOUT = 1
 export DOTNET_NOLOGO = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test verify bench install clean
+.PHONY: help deps build demo test test-kernels verify bench install clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install what is missing from Debian (says what; needs root only then)
 	@deploy/install-dependencies.sh
@@ -25,6 +25,10 @@ demo: build ## Raise a lab, follow a healthy request and the failures of the REA
 
 test: build ## Run the whole test suite (root, for the parts that need a kernel)
 	@TRACEPROBE_EXECUTABLE=$(abspath $(OUT))/traceprobe tests/run.sh $(TESTS)
+
+test-kernels: build ## Boot Debian's kernels 5.10, 6.1 and 6.12 in emulated machines and try them (root, a quarter of an hour)
+	@deploy/install-dependencies.sh kernels
+	@tests/kernels/run.sh
 
 verify: test ## What CI runs
 

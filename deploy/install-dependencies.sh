@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs from Debian what building, running and testing TraceProbe needs and this machine lacks. Quick when nothing is missing.
+#   install-dependencies.sh [kernels]      with "kernels", also what tests/kernels needs
 set -euo pipefail
 
 missing=() reasons=()
@@ -37,6 +38,15 @@ need procps "processes and sysctls" tool ps
 need tcpdump "tests: another reader of what is on the wire" tool tcpdump
 need tshark "tests: another reader of the captures written" tool tshark
 need musl-tools "tests: musl's resolver, to compare with" tool musl-gcc
+if [ "${1:-}" = kernels ]; then
+    need qemu-system-x86 "kernels: the emulated machine" tool qemu-system-x86_64
+    need busybox-static "kernels: its small tools" tool busybox
+    need cpio "kernels: its file system" tool cpio
+    need kmod "kernels: its modules" tool depmod
+    need xz-utils "kernels: its modules" tool xz
+    need ipvsadm "kernels: IPVS" tool ipvsadm
+    need ipset "kernels: IPVS mode's sets" tool ipset
+fi
 
 if [ ${#missing[@]} -eq 0 ]; then
     exit 0
