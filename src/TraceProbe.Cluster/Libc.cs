@@ -59,6 +59,9 @@ internal static unsafe partial class Libc
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint recv(SafeFileHandle socket, byte* bytes, nuint length, int flags);
 
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int setsockopt(SafeFileHandle socket, int level, int option, void* value, uint length);
+
     // pidfd_open(2) has the same number everywhere, and a wrapper only from glibc 2.36 on.
     public const nint SYS_pidfd_open = 434;
 

@@ -1,0 +1,144 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using System.Text.Json.Serialization;
+using TraceProbe.Core.Net;
+
+namespace TraceProbe.Core.Rules;
+
+/// <summary>
+/// The virtual servers of IPVS in one network namespace, found for a packet as the kernel finds them (ip_vs_ctl.c, ip_vs_service_find). Never
+/// changed once made.
+/// </summary>
+public sealed class IpvsTable
+{
+    private readonly Dictionary<(IpProtocol, AddressPort), VirtualServer> _byAddress = [];
+    private readonly Dictionary<(uint, bool), VirtualServer> _byMark = [];
+
+    /// <summary>Makes a table.</summary>
+    /// <param name="servers">The virtual servers; of two alike the first counts.</param>
+    public IpvsTable(ImmutableArray<VirtualServer> servers)
+    {
+        Servers = servers;
+        foreach (var server in servers)
+        {
+            if (server.Mark != 0)
+            {
+                _byMark.TryAdd((server.Mark, server.IsIPv6), server);
+            }
+            else
+            {
+                _byAddress.TryAdd((server.Protocol, server.Address), server);
+            }
+        }
+    }
+
+    /// <summary>The virtual servers in the order they were read.</summary>
+    public ImmutableArray<VirtualServer> Servers { get; }
+
+    /// <summary>
+    /// The virtual server that takes a packet, or null: one for its mark first, then one for its address and port, then one for all ports of its
+    /// address.
+    /// </summary>
+    /// <param name="protocol">The packet's protocol.</param>
+    /// <param name="destination">Where it goes.</param>
+    /// <param name="mark">Its mark.</param>
+    public VirtualServer? Find(IpProtocol protocol, AddressPort destination, uint mark = 0)
+        => mark != 0 && _byMark.TryGetValue((mark, !destination.Address.IsIPv4), out var found)
+            || _byAddress.TryGetValue((protocol, destination), out found)
+            || _byAddress.TryGetValue((protocol, destination with { Port = 0 }), out found) ? found : null;
+}
+
+/// <summary>A virtual server of IPVS: an address and port, or a mark, whose connections go to real servers.</summary>
+public sealed record VirtualServer
+{
+    /// <summary>Its protocol; <see cref="IpProtocol.None"/> when it is for a mark.</summary>
+    public IpProtocol Protocol { get; init; }
+
+    /// <summary>Its address and port; port 0 takes every port. Of a mark's, an address that tells no more than the family.</summary>
+    public AddressPort Address { get; init; }
+
+    /// <summary>The mark of the packets it takes; 0 when it is for an address.</summary>
+    public uint Mark { get; init; }
+
+    /// <summary>How it chooses a real server: <c>rr</c>, <c>wrr</c>, <c>lc</c>, <c>sh</c>, …</summary>
+    public required string Scheduler { get; init; }
+
+    /// <summary>The scheduler's flags (<c>flag-1</c> to <c>flag-3</c>, or as ipvsadm names them: <c>sh-fallback</c>, <c>sh-port</c>, …); empty without.</summary>
+    public ImmutableArray<string> SchedulerFlags { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>For how many seconds a client comes to the same real server again (session affinity); null when it need not.</summary>
+    public int? PersistenceSeconds { get; init; }
+
+    /// <summary>The prefix of clients that count as one for that; 32 or 128 for each its own.</summary>
+    public int PersistencePrefix { get; init; }
+
+    /// <summary>The persistence engine, such as <c>sip</c>; null without.</summary>
+    public string? PersistenceEngine { get; init; }
+
+    /// <summary>Whether each datagram is a connection of its own (<c>--ops</c>).</summary>
+    public bool OnePacket { get; init; }
+
+    /// <summary>Its real servers in order.</summary>
+    public ImmutableArray<RealServer> RealServers { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>Whether it takes IPv6 packets.</summary>
+    [JsonIgnore]
+    public bool IsIPv6 => !Address.Address.IsIPv4;
+
+    /// <summary>What it is called by ipvsadm: <c>-t 10.96.0.1:443</c>, <c>-u …</c>, <c>--sctp-service …</c>, <c>-f 5</c>.</summary>
+    [JsonIgnore]
+    public string Option => Mark != 0 ? string.Create(CultureInfo.InvariantCulture, $"-f {Mark}{(IsIPv6 ? " -6" : "")}") : Protocol switch
+    {
+        IpProtocol.Udp => $"-u {Address}",
+        IpProtocol.Sctp => $"--sctp-service {Address}",
+        _ => $"-t {Address}",
+    };
+
+    /// <summary>As <c>ipvsadm -Sn</c> prints it, without its real servers.</summary>
+    public override string ToString()
+    {
+        var text = $"-A {Option} -s {Scheduler}";
+        if (PersistenceSeconds is { } seconds)
+        {
+            text += string.Create(CultureInfo.InvariantCulture, $" -p {seconds}");
+            if (PersistencePrefix != Address.Address.Width)
+            {
+                text += IsIPv6 ? string.Create(CultureInfo.InvariantCulture, $" -M {PersistencePrefix}")
+                    : $" -M {new IpNetwork(IpAddress.FromIPv4(uint.MaxValue), PersistencePrefix).Address}";
+            }
+        }
+
+        return text + (PersistenceEngine is null ? "" : $" --pe {PersistenceEngine}") + (OnePacket ? " -o" : "") + (SchedulerFlags.IsEmpty ? "" : $" -b {string.Join(',', SchedulerFlags)}");
+    }
+
+    /// <summary>A real server of it as <c>ipvsadm -Sn</c> prints it.</summary>
+    public string LineOf(RealServer server)
+    {
+        ArgumentNullException.ThrowIfNull(server);
+        return string.Create(CultureInfo.InvariantCulture, $"-a {Option} -r {server.Address} {server.Forwarding switch { Forwarding.Masquerade => "-m", Forwarding.Tunnel => "-i", _ => "-g" }} -w {server.Weight}");
+    }
+}
+
+/// <summary>A real server behind a <see cref="VirtualServer"/>.</summary>
+/// <param name="Address">Its address and port.</param>
+/// <param name="Forwarding">How packets are passed to it.</param>
+/// <param name="Weight">Its share relative to the others; 0 takes no new connections.</param>
+public sealed record RealServer(AddressPort Address, Forwarding Forwarding, int Weight)
+{
+    /// <summary>Connections that are open through it; null when it was not told.</summary>
+    public int? ActiveConnections { get; init; }
+}
+
+/// <summary>How IPVS passes packets to a real server.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<Forwarding>))]
+public enum Forwarding
+{
+    /// <summary>Their destination is translated (<c>-m</c>); what kube-proxy uses.</summary>
+    Masquerade,
+
+    /// <summary>They are sent on as they are (<c>-g</c>): the real server has the address too.</summary>
+    DirectRouting,
+
+    /// <summary>They are wrapped into another packet (<c>-i</c>).</summary>
+    Tunnel,
+}
