@@ -223,7 +223,8 @@ public static class Diagnose
         }
         else
         {
-            foreach (var unread in cluster.Unread)
+            // Of these, checks say themselves where they would have needed them.
+            foreach (var unread in cluster.Unread.Where(u => u.What is not ("networkpolicies" or "namespaces" or "events")))
             {
                 yield return $"{unread.What}: {unread.Why}";
             }
