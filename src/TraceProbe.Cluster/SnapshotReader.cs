@@ -123,14 +123,6 @@ public sealed class SnapshotReader
             }
         }
 
-        foreach (var (kind, what) in new[] { ("NetworkPolicy", "networkpolicies"), ("Namespace", "namespaces"), ("Event", "events") })
-        {
-            if (!_kindsSeen.Contains(kind))
-            {
-                unread.Add(new Unread(what, $"The snapshot's files hold no {what}; add the output of 'kubectl get {what}{(kind == "Namespace" ? "" : " -A")} -o json'."));
-            }
-        }
-
         var settings = ClusterSettings.Of(_configMaps.Values, unread);
         var domain = settings.Kubelet?.ClusterDomain ?? settings.DnsDomain;
         return new ClusterSnapshot
@@ -138,6 +130,7 @@ public sealed class SnapshotReader
             ClusterDomain = domain!,
             ClusterDomainFrom = domain is null ? null : settings.Kubelet is { ClusterDomain: not null } kubelet ? kubelet.From : settings.DnsDomainFrom,
             Settings = settings,
+            AlsoRead = [.. new[] { ("Namespace", "namespaces"), ("NetworkPolicy", "networkpolicies"), ("Event", "events") }.Where(k => _kindsSeen.Contains(k.Item1)).Select(k => k.Item2)],
             Namespaces = [.. _namespaces.Values],
             NetworkPolicies = [.. _policies.Values],
             Events = [.. _events.Values],

@@ -47,9 +47,12 @@ public sealed record ClusterSnapshot
     /// <summary>Kinds that could not be read, each with the reason.</summary>
     public ImmutableArray<Unread> Unread { get; init => field = value.IsDefault ? [] : value; } = [];
 
+    /// <summary>Which of the kinds were read that most verdicts do without: <c>namespaces</c>, <c>networkpolicies</c>, <c>events</c>.</summary>
+    public ImmutableArray<string> AlsoRead { get; init => field = value.IsDefault ? [] : value; } = [];
+
     /// <summary>Whether a kind was read, so that there is none where none is found.</summary>
     /// <param name="what">The kind as kubectl names several of it: <c>networkpolicies</c>.</param>
-    public bool IsRead(string what) => !Unread.Any(u => u.What == what);
+    public bool IsRead(string what) => (what is not ("namespaces" or "networkpolicies" or "events") || AlsoRead.Contains(what)) && !Unread.Any(u => u.What == what);
 
     /// <summary>The Service of that name, or null.</summary>
     public Service? FindService(string ns, string name) => Index.Services.GetValueOrDefault((ns, name));
@@ -111,7 +114,7 @@ public sealed record ClusterSnapshot
     /// <param name="other">The other snapshot.</param>
     public bool Equals(ClusterSnapshot? other) => other is not null && ClusterDomain == other.ClusterDomain && ClusterDomainFrom == other.ClusterDomainFrom && Services == other.Services
         && EndpointSlices == other.EndpointSlices && Pods == other.Pods && Nodes == other.Nodes && Namespaces == other.Namespaces && NetworkPolicies == other.NetworkPolicies
-        && Events == other.Events && Settings == other.Settings && Unread == other.Unread;
+        && Events == other.Events && Settings == other.Settings && Unread == other.Unread && AlsoRead == other.AlsoRead;
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(ClusterDomain, Services, EndpointSlices, Pods, Nodes, Unread);

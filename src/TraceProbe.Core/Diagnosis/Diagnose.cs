@@ -223,8 +223,7 @@ public static class Diagnose
         }
         else
         {
-            // Of these, checks say themselves where they would have needed them.
-            foreach (var unread in cluster.Unread.Where(u => u.What is not ("networkpolicies" or "namespaces" or "events")))
+            foreach (var unread in cluster.Unread)
             {
                 yield return $"{unread.What}: {unread.Why}";
             }

@@ -13,9 +13,6 @@ namespace TraceProbe.Core.Recordings;
 /// </summary>
 internal static class ClusterList
 {
-    // Recordings did not hold these from the beginning on.
-    private static readonly string[] LaterKinds = ["namespaces", "networkpolicies", "events"];
-
     private static readonly JsonWriterOptions Options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
     /// <summary>Writes the list: one item per line, for the eye and for diff.</summary>
@@ -38,8 +35,8 @@ internal static class ClusterList
                 JsonSerializer.Serialize(writer, cluster.Settings, KubernetesJson.Default.ClusterSettings);
             }
 
-            writer.WriteStartArray("kinds"u8);
-            foreach (var kind in LaterKinds.Where(cluster.IsRead))
+            writer.WriteStartArray("alsoRead"u8);
+            foreach (var kind in cluster.AlsoRead)
             {
                 writer.WriteStringValue(kind);
             }
@@ -111,7 +108,7 @@ internal static class ClusterList
         var domain = ClusterSnapshot.Empty.ClusterDomain;
         string? domainFrom = null;
         ClusterSettings? settings = null;
-        var read = new HashSet<string?>();
+        var alsoRead = ImmutableArray.CreateBuilder<string>();
         var unread = ImmutableArray.CreateBuilder<Unread>();
         if (root.TryGetProperty("traceprobe"u8, out var own) && own.ValueKind == JsonValueKind.Object)
         {
@@ -123,15 +120,10 @@ internal static class ClusterList
 
             domainFrom = own.TryGetProperty("clusterDomainFrom"u8, out var f) ? f.GetString() : null;
             settings = own.TryGetProperty("settings"u8, out var s) ? s.Deserialize(KubernetesJson.Default.ClusterSettings) : null;
-            foreach (var kind in own.TryGetProperty("kinds"u8, out var kinds) ? kinds.EnumerateArray() : default)
+            foreach (var kind in own.TryGetProperty("alsoRead"u8, out var kinds) ? kinds.EnumerateArray() : default)
             {
-                read.Add(kind.GetString());
+                alsoRead.Add(kind.GetString()!);
             }
-        }
-
-        foreach (var kind in LaterKinds.Where(k => !read.Contains(k) && !unread.Any(u => u.What == k)))
-        {
-            unread.Add(new Unread(kind, "The recording does not hold them."));
         }
 
         return new ClusterSnapshot
@@ -142,6 +134,7 @@ internal static class ClusterList
             Namespaces = namespaces.ToImmutable(),
             NetworkPolicies = policies.ToImmutable(),
             Events = events.ToImmutable(),
+            AlsoRead = alsoRead.ToImmutable(),
             Services = services.ToImmutable(),
             EndpointSlices = slices.ToImmutable(),
             Pods = pods.ToImmutable(),
