@@ -8,10 +8,10 @@ export DOTNET_CLI_TELEMETRY_OPTOUT = 1
 export DOTNET_NOLOGO = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-kernels verify bench install clean
+.PHONY: help deps build demo test test-kernels test-mutations verify bench install clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install what is missing from Debian (says what; needs root only then)
 	@deploy/install-dependencies.sh
@@ -31,6 +31,9 @@ test-kernels: build ## Boot Debian's kernels 5.10, 6.1 and 6.12 in emulated mach
 	@tests/kernels/run.sh
 
 verify: test ## What CI runs
+
+test-mutations: build ## Damage each recorded rule set at a thousand places, and see each damage told (minutes; needs ../shared)
+	TRACEPROBE_MUTATIONS=1000 $(DOTNET) test tests/TraceProbe.Cluster.Tests -c $(CONFIGURATION) --no-build --nologo --filter FullyQualifiedName~AThousandDamages
 
 bench: build ## Measure the readers of packets and names (minutes)
 	$(DOTNET) run -c Release --project tests/TraceProbe.Benchmarks -- --filter '*' --job short --inProcess

@@ -69,7 +69,6 @@ public sealed partial class ProxyRulesTests
                     var wanted = ServiceMeaning.BackendsInUse(snapshot, service, port, false, "kp-node1");
                     var found = rules.Find($"{service.Metadata.Namespace}/{service.Metadata.Name}", port.Name, new AddressPort(address, (ushort)port.Port), ServiceMeaning.ProtocolOf(port));
                     found.Exist.ShouldBeTrue($"{service.Ref}:{port.Port}");
-                    found.Compare(wanted).IsNone.ShouldBeTrue($"{service.Ref}:{port.Port}");
                     (found.Reject is not null).ShouldBe(wanted.Backends.IsEmpty, $"{service.Ref}:{port.Port}");
                     found.Entries.Length.ShouldBe(wanted.Backends.IsEmpty ? 0 : 1, $"{service.Ref}:{port.Port}");
                     if (found.Chain is { } chain && (chain.StartsWith("KUBE-SVC-", StringComparison.Ordinal) || chain.StartsWith("service-", StringComparison.Ordinal)))
@@ -174,21 +173,10 @@ public sealed partial class ProxyRulesTests
         var lost = Find(Rules(Dump)).Backends[^1];
         var rules = Rules(string.Join('\n', Dump.Split('\n').Where(l => !(l.Contains("-A KUBE-SVC-", StringComparison.Ordinal) && l.EndsWith(lost.Chain, StringComparison.Ordinal)))));
         var found = Find(rules);
-        var difference = found.Compare(Wanted());
-        difference.Missing.Single().Address.ShouldBe(lost.Address);
-        difference.Stale.ShouldBeEmpty();
+        found.Backends.Select(b => b.Address).ShouldBe(Wanted().Backends.Select(b => b.Address).Where(a => a != lost.Address), ignoreOrder: true);
         // What remains: the last third of the packets meets no rule any more.
         found.Walk.Outcome.ShouldBe(WalkOutcome.Varies);
         found.Walk.Branches.ShouldContain(b => b.Outcome == WalkOutcome.Untranslated && Math.Abs(b.Probability - 1.0 / 3) < 0.001);
-    }
-
-    [Fact]
-    public void EndpointNotWantedAnyMore_IsStale()
-    {
-        var wanted = Wanted();
-        var difference = Find(Rules(Dump)).Compare(wanted with { Backends = wanted.Backends.RemoveAt(0) });
-        difference.Stale.Single().Address.ShouldBe(wanted.Backends[0].Address);
-        difference.Missing.ShouldBeEmpty();
     }
 
     [Fact]

@@ -73,10 +73,8 @@ public static partial class ServiceMeaning
     }
 
     /// <summary>
-    /// The backends that one node sends new connections for a Service port's cluster address to (kube-proxy's
-    /// pkg/proxy/topology.go): the ready ones, or, when there is none, those that still serve while terminating (from Kubernetes 1.26
-    /// on); only the node's own when internalTrafficPolicy is Local; only those hinted for the node or its zone when all have hints and
-    /// some are for it.
+    /// The backends that one node sends new connections for a Service port's cluster address to: those of <see cref="Endpoints"/> that its
+    /// internalTrafficPolicy asks for.
     /// </summary>
     /// <param name="snapshot">The cluster; a zone is known from the node's labels.</param>
     /// <param name="service">The Service.</param>
@@ -85,35 +83,9 @@ public static partial class ServiceMeaning
     /// <param name="node">The node; null when not known, which leaves policy and hints out and makes the answer uncertain if there are any.</param>
     public static BackendsInUse BackendsInUse(ClusterSnapshot snapshot, Service service, ServicePort port, bool ipv6, string? node)
     {
-        var all = ExpectedBackends(snapshot, service, port, ipv6);
-        if (service.Spec.InternalTrafficPolicy == "Local")
-        {
-            return node is null ? new BackendsInUse(Usable(all), false) : new BackendsInUse(Usable([.. all.Where(b => b.Node == node)]), true);
-        }
-
-        var usable = Usable(all);
-        if (node is not null && usable.All(b => b.Hints is { ForNodes.IsEmpty: false }) && usable.Where(b => b.Hints!.ForNodes.Any(n => n.Name == node)).ToImmutableArray() is { IsEmpty: false } forNode)
-        {
-            return new BackendsInUse(forNode, true);
-        }
-
-        if (usable.IsEmpty || usable.Any(b => b.Hints is null or { ForZones.IsEmpty: true }))
-        {
-            return new BackendsInUse(usable, usable.All(b => b.Hints is null or { ForNodes.IsEmpty: true }) || node is not null);
-        }
-
-        if (node is null || snapshot.FindNode(node) is not { } known)
-        {
-            return new BackendsInUse(usable, false);
-        }
-
-        var zone = known.Metadata.Labels.GetValueOrDefault("topology.kubernetes.io/zone");
-        var forZone = usable.Where(b => zone is not null && b.Hints!.ForZones.Any(z => z.Name == zone)).ToImmutableArray();
-        return new BackendsInUse(forZone.IsEmpty ? usable : forZone, true);
+        var choice = Endpoints(snapshot, service, port, ipv6, node);
+        return service.Spec.InternalTrafficPolicy == "Local" ? new BackendsInUse(choice.Local, choice.IsLocalCertain) : new BackendsInUse(choice.Cluster, choice.IsClusterCertain);
     }
-
-    private static ImmutableArray<ExpectedBackend> Usable(ImmutableArray<ExpectedBackend> backends)
-        => backends.Any(b => b.Ready) ? [.. backends.Where(b => b.Ready)] : [.. backends.Where(b => b.Serving && b.Terminating)];
 
     /// <summary>
     /// The port that a Service's target port means on a pod: the number itself, the number of the container port with that name

@@ -145,6 +145,10 @@ public enum FailureClass
     [JsonStringEnumMemberName("stale-endpoint-rule")]
     StaleEndpointRule,
 
+    /// <summary>The rules lead to all ready endpoints, but to some far more often than to others.</summary>
+    [JsonStringEnumMemberName("endpoint-share-uneven")]
+    EndpointShareUneven,
+
     /// <summary>kube-proxy's rules exist in iptables-legacy and in nf_tables at once, and differ.</summary>
     [JsonStringEnumMemberName("proxy-backend-conflict")]
     ProxyBackendConflict,
@@ -156,6 +160,10 @@ public enum FailureClass
     /// <summary>The packet should have got the node's address as source and did not.</summary>
     [JsonStringEnumMemberName("masquerade-missing")]
     MasqueradeMissing,
+
+    /// <summary>The packet should have kept its source and got the node's address.</summary>
+    [JsonStringEnumMemberName("masquerade-unexpected")]
+    MasqueradeUnexpected,
 
     /// <summary>The Service's address is not on kube-ipvs0.</summary>
     [JsonStringEnumMemberName("ipvs-address-missing")]

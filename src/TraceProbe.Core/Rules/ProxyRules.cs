@@ -2,7 +2,6 @@ using System.Buffers.Binary;
 using System.Collections.Immutable;
 using System.Security.Cryptography;
 using System.Text;
-using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
 
@@ -165,6 +164,9 @@ public sealed partial class ProxyRules
         return new ProxyRules(own, isIPv6, mode, mode == ProxyMode.Unknown ? bypass : null, routes);
     }
 
+    /// <summary>Walks a packet through these rules.</summary>
+    public WalkResult Walk(VirtualPacket packet) => _walk.Run(packet);
+
     /// <summary>What the rules do for one Service port at one of its addresses.</summary>
     /// <param name="service">The Service's namespace and name as <c>namespace/name</c>, which the rules' comments carry; null when not known.</param>
     /// <param name="portName">The Service port's name; null or empty when it has none.</param>
@@ -226,8 +228,8 @@ public sealed partial class ProxyRules
 
     /// <summary>
     /// The chain that kube-proxy makes for a Service port: <c>KUBE-SVC-</c> and the first 16 characters of the base32 of the SHA-256 of
-    /// name and protocol (portProtoHash in pkg/proxy/iptables/proxier.go); in nftables <c>service-</c>, 8 such characters and what they are made of
-    /// (hashAndTruncate in pkg/proxy/nftables/proxier.go).
+    /// name and protocol (portProtoHash in pkg/proxy/iptables/proxier.go), the same as in the port's other chains KUBE-SVL-, KUBE-EXT-, KUBE-FW-,
+    /// KUBE-XLB-; in nftables <c>service-</c>, 8 such characters and what they are made of (hashAndTruncate in pkg/proxy/nftables/proxier.go).
     /// </summary>
     /// <param name="service">Namespace and name as <c>namespace/name</c>.</param>
     /// <param name="portName">The port's name; null or empty when it has none.</param>
@@ -235,21 +237,33 @@ public sealed partial class ProxyRules
     /// <param name="mode">The mode.</param>
     public static string ServiceChainName(string service, string? portName, IpProtocol protocol, ProxyMode mode = ProxyMode.Iptables)
     {
-        var transport = protocol switch
-        {
-            IpProtocol.Udp => "udp",
-            IpProtocol.Sctp => "sctp",
-            _ => "tcp",
-        };
         if (mode == ProxyMode.Nftables)
         {
-            var name = $"{service}/{transport}/{portName}";
+            var name = $"{service}/{Name(protocol)}/{portName}";
             name = $"{HashOf(name, 8)}-{name}";
             return $"service-{(name.Length <= LongestNftablesName ? name : $"{name.AsSpan(0, LongestNftablesName - 3)}...")}";
         }
 
-        return $"KUBE-SVC-{HashOf($"{(string.IsNullOrEmpty(portName) ? service : $"{service}:{portName}")}{transport}", 16)}";
+        return $"KUBE-SVC-{HashOf(PortName(service, portName) + Name(protocol), 16)}";
     }
+
+    /// <summary>The chain that kube-proxy makes for one endpoint of a Service port: <c>KUBE-SEP-</c> and a hash of name, protocol and endpoint (servicePortEndpointChainName).</summary>
+    /// <param name="service">Namespace and name as <c>namespace/name</c>.</param>
+    /// <param name="portName">The port's name; null or empty when it has none.</param>
+    /// <param name="protocol">The protocol.</param>
+    /// <param name="endpoint">The endpoint.</param>
+    public static string EndpointChainName(string service, string? portName, IpProtocol protocol, AddressPort endpoint)
+        => $"KUBE-SEP-{HashOf(PortName(service, portName) + Name(protocol) + endpoint, 16)}";
+
+    /// <summary>How kube-proxy calls a Service port: <c>namespace/name:port</c>, or <c>namespace/name</c> when the port has no name.</summary>
+    public static string PortName(string service, string? portName) => string.IsNullOrEmpty(portName) ? service : $"{service}:{portName}";
+
+    internal static string Name(IpProtocol protocol) => protocol switch
+    {
+        IpProtocol.Udp => "udp",
+        IpProtocol.Sctp => "sctp",
+        _ => "tcp",
+    };
 
     private static string HashOf(string text, int length)
     {
@@ -360,31 +374,4 @@ public sealed record ServiceRules
 
     /// <summary>The backends that the rules lead to.</summary>
     public ImmutableArray<WalkBackend> Backends => Walk.Backends;
-
-    /// <summary>
-    /// What distinguishes the rules from the endpoints. Not for userspace mode, whose rules lead to the proxy and name no backend.
-    /// </summary>
-    /// <param name="wanted">The backends that this node should use, from <see cref="ServiceMeaning.BackendsInUse"/>.</param>
-    public BackendDifference Compare(BackendsInUse wanted)
-    {
-        ArgumentNullException.ThrowIfNull(wanted);
-        var programmed = Backends.Select(b => b.Address).ToHashSet();
-        var ready = wanted.Backends.Select(b => b.Address).ToHashSet();
-        var share = programmed.Count == 0 ? 0 : 1.0 / programmed.Count;
-        return new BackendDifference(
-            // Where hints or a policy could not be judged, fewer are no fault as long as there are some.
-            wanted.IsCertain || programmed.Count == 0 ? [.. wanted.Backends.Where(b => !programmed.Contains(b.Address))] : [],
-            [.. Backends.Where(b => !ready.Contains(b.Address))],
-            Backends.All(b => Math.Abs(b.Probability - share) < 0.001));
-    }
-}
-
-/// <summary>What distinguishes a Service port's rules from its endpoints.</summary>
-/// <param name="Missing">Backends that should be used and that no rule leads to.</param>
-/// <param name="Stale">Backends that rules lead to and that should not be used.</param>
-/// <param name="IsEven">Whether all backends of the rules are equally likely.</param>
-public sealed record BackendDifference(ImmutableArray<ExpectedBackend> Missing, ImmutableArray<WalkBackend> Stale, bool IsEven)
-{
-    /// <summary>Whether rules and endpoints agree.</summary>
-    public bool IsNone => Missing.IsEmpty && Stale.IsEmpty && IsEven;
 }

@@ -1,0 +1,120 @@
+using System.Collections.Immutable;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Node;
+using TraceProbe.Core.Rules;
+
+namespace TraceProbe.Core.Checks;
+
+/// <summary>
+/// What a comparison of one node's rules with the cluster's objects found. This is the JSON of <c>traceprobe check -o json</c>; its schema is
+/// <c>check.schema.json</c> beside this file, and a test holds the two together. New members may be added within a version.
+/// </summary>
+public sealed record CheckReport
+{
+    /// <summary>The version of this form.</summary>
+    public int Version { get; init; } = 1;
+
+    /// <summary>The node whose rules they are; null when not known.</summary>
+    public string? Node { get; init; }
+
+    /// <summary>How kube-proxy works there, by address family.</summary>
+    public required ImmutableArray<CheckedFamily> Families { get; init; }
+
+    /// <summary>The Service ports that were compared, by name.</summary>
+    public required ImmutableArray<CheckedPort> Ports { get; init; }
+
+    /// <summary>What was found, failures first.</summary>
+    public required ImmutableArray<CheckFinding> Findings { get; init; }
+
+    /// <summary>What could not be compared, each with the reason, and what was taken for granted.</summary>
+    public ImmutableArray<string> NotSeen { get; init; } = [];
+
+    /// <summary>The worst of it.</summary>
+    public CheckStatus Status => Findings.Any(f => f.Status == CheckStatus.Differs) ? CheckStatus.Differs
+        : Findings.Any(f => f.Status == CheckStatus.Undetermined) ? CheckStatus.Undetermined : CheckStatus.Agrees;
+}
+
+/// <summary>How a comparison came out.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<CheckStatus>))]
+public enum CheckStatus
+{
+    /// <summary>The rules do what the objects want.</summary>
+    [JsonStringEnumMemberName("agrees")]
+    Agrees,
+
+    /// <summary>They do something else.</summary>
+    [JsonStringEnumMemberName("differs")]
+    Differs,
+
+    /// <summary>It could not be told.</summary>
+    [JsonStringEnumMemberName("undetermined")]
+    Undetermined,
+}
+
+/// <summary>The rules of one address family.</summary>
+/// <param name="Family"><c>IPv4</c> or <c>IPv6</c>.</param>
+/// <param name="Mode">How kube-proxy works.</param>
+/// <param name="Bypass">What translates in its place, such as <c>Cilium</c>; null when nothing does.</param>
+public sealed record CheckedFamily(string Family, ProxyMode Mode, string? Bypass);
+
+/// <summary>One Service port.</summary>
+/// <param name="Service">The Service.</param>
+/// <param name="Port">Port and protocol, such as <c>80/TCP</c>.</param>
+/// <param name="Name">The port's name; null when it has none.</param>
+/// <param name="Endpoints">How many endpoints this node should use for it at its cluster addresses.</param>
+/// <param name="Status">How the comparison came out.</param>
+/// <param name="Classes">The classes of what was found, each once, the first one first; empty when nothing was.</param>
+public sealed record CheckedPort(ObjectRef Service, string Port, string? Name, int Endpoints, CheckStatus Status, ImmutableArray<FailureClass> Classes);
+
+/// <summary>Something that was found.</summary>
+public sealed record CheckFinding
+{
+    /// <summary>The class.</summary>
+    public required FailureClass Class { get; init; }
+
+    /// <summary>Whether rules and objects differ; <see cref="CheckStatus.Agrees"/> for what is worth knowing although they agree.</summary>
+    public required CheckStatus Status { get; init; }
+
+    /// <summary>What is wrong, in a sentence or two.</summary>
+    public required string Sentence { get; init; }
+
+    /// <summary>The objects concerned: Services, nodes, pods.</summary>
+    public ImmutableArray<ObjectRef> Objects { get; init; } = [];
+
+    /// <summary>The Service ports concerned, such as <c>demo/web 80/TCP</c>.</summary>
+    public ImmutableArray<string> Ports { get; init; } = [];
+
+    /// <summary>The missing or offending rules.</summary>
+    public ImmutableArray<RuleRef> Rules { get; init; } = [];
+
+    /// <summary>What the finding rests on beside the rules.</summary>
+    public ImmutableArray<Evidence> Evidence { get; init; } = [];
+
+    /// <summary>What mends it; null when that is not known.</summary>
+    public Mend? Mend { get; init; }
+}
+
+/// <summary>How comparisons and walks are written as JSON.</summary>
+[JsonSourceGenerationOptions(JsonSerializerDefaults.Web, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(CheckReport))]
+public sealed partial class CheckJson : JsonSerializerContext
+{
+    private static readonly JsonWriterOptions Readable = new() { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    /// <summary>The report as UTF-8 JSON, ended by a newline; the same report gives the same bytes.</summary>
+    public static byte[] Write(CheckReport report)
+    {
+        using var json = new MemoryStream();
+        using (var writer = new Utf8JsonWriter(json, Readable))
+        {
+            JsonSerializer.Serialize(writer, report, Default.CheckReport);
+        }
+
+        json.WriteByte((byte)'\n');
+        return json.ToArray();
+    }
+}

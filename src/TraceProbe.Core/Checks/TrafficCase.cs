@@ -1,0 +1,256 @@
+using System.Collections.Immutable;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Rules;
+
+namespace TraceProbe.Core.Checks;
+
+/// <summary>What should become of a packet.</summary>
+internal enum Fate
+{
+    /// <summary>It goes to one of the backends.</summary>
+    Translated,
+
+    /// <summary>It is refused, since there is no endpoint.</summary>
+    Rejected,
+
+    /// <summary>It is dropped, since the node has no endpoint of its own and may use no other.</summary>
+    Dropped,
+
+    /// <summary>It is dropped, since its source is in none of the ranges that may use the load balancer.</summary>
+    Denied,
+
+    /// <summary>It goes to the node itself as it is.</summary>
+    Passed,
+}
+
+/// <summary>One packet for a Service port, and what kube-proxy's contract makes of it.</summary>
+/// <param name="From">Who sends it.</param>
+/// <param name="Kind">What kind of address it is for; null for the health check.</param>
+/// <param name="Packet">The packet.</param>
+/// <param name="Fate">What should become of it.</param>
+internal sealed record TrafficCase(Origin From, ServiceAddressKind? Kind, VirtualPacket Packet, Fate Fate)
+{
+    /// <summary>The backends it may go to, each equally likely.</summary>
+    public ImmutableArray<ExpectedBackend> Backends { get; init; } = [];
+
+    /// <summary>Whether these are known for certain; otherwise the node may use fewer of them.</summary>
+    public bool IsCertain { get; init; } = true;
+
+    /// <summary>Whether packets from outside to the same address are dropped for want of an endpoint on this node.</summary>
+    public bool IsDroppedForOthers { get; init; }
+
+    /// <summary>Whether its source should become the node's; null when that cannot be told.</summary>
+    public bool? Masquerade { get; init; }
+
+    /// <summary>Only what becomes of it when this backend is chosen counts; null when all count.</summary>
+    public AddressPort? Hairpin { get; init; }
+
+    /// <summary>The range that its source is in, for a load balancer address with source ranges; null otherwise.</summary>
+    public IpNetwork? Range { get; init; }
+
+    public AddressPort To => Packet.Tuple.Destination;
+
+    public bool IsExpected(AddressPort backend)
+    {
+        foreach (var one in Backends)
+        {
+            if (one.Address == backend)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+}
+
+/// <summary>What a node's kube-proxy was told that the cluster's objects do not say; found out from what it does for most Services.</summary>
+/// <param name="MarksPods">Whether packets from pods to cluster addresses are masqueraded (<c>--masquerade-all</c>); null when not known.</param>
+/// <param name="MarksNode">Whether those of the node are.</param>
+/// <param name="MarksOutside">Whether those from outside are (it knows pods' addresses, or masquerades all).</param>
+/// <param name="ServesPodsAtExternal">Whether packets from pods to external addresses are its business; before Kubernetes 1.24 they were not, nor the node's.</param>
+internal sealed record ProxyHabits(bool? MarksPods, bool? MarksNode, bool? MarksOutside, bool ServesPodsAtExternal)
+{
+    /// <summary>Whether it tells pods from others, which lets them past externalTrafficPolicy Local; null when that cannot be told.</summary>
+    public bool? KnowsPods => MarksOutside == true && MarksPods == false ? true : MarksOutside == false ? false : null;
+}
+
+/// <summary>
+/// The packets for a Service port that a node can meet: from its pods, from itself and from outside, to each of the Service's addresses, and
+/// from each backend to its own Service. What becomes of them is what kube-proxy promises in every mode (syncProxyRules in
+/// pkg/proxy/iptables/proxier.go and pkg/proxy/nftables/proxier.go).
+/// </summary>
+internal static class Traffic
+{
+    private static readonly ImmutableArray<Origin> Everybody = [Origin.Pod, Origin.Node, Origin.Outside];
+
+    /// <summary>The packets.</summary>
+    /// <param name="service">The Service.</param>
+    /// <param name="port">One of its ports.</param>
+    /// <param name="ipv6">The family.</param>
+    /// <param name="endpoints">Its endpoints of that family.</param>
+    /// <param name="vantage">The node.</param>
+    /// <param name="nodePortAddress">The node's address at which it serves node ports; null when none is known.</param>
+    /// <param name="habits">What the node's kube-proxy does beyond what the objects say.</param>
+    public static IEnumerable<TrafficCase> Of(Service service, ServicePort port, bool ipv6, EndpointChoice endpoints, Vantage vantage, IpAddress? nodePortAddress, ProxyHabits habits)
+    {
+        var protocol = ServiceMeaning.ProtocolOf(port);
+        foreach (var (kind, to) in ServiceMeaning.Addresses(service, port, ipv6, nodePortAddress))
+        {
+            if (kind == ServiceAddressKind.Cluster)
+            {
+                foreach (var one in ToClusterAddress(service, endpoints, vantage, habits, to, protocol))
+                {
+                    yield return one;
+                }
+            }
+            else
+            {
+                var ranges = kind == ServiceAddressKind.LoadBalancer ? ServiceMeaning.SourceRanges(service, ipv6) : [];
+                foreach (var one in FromAbroad(service, endpoints, vantage, habits, kind, to, protocol, ranges))
+                {
+                    yield return one;
+                }
+            }
+        }
+
+        if (service.Spec is { ExternalTrafficPolicy: "Local", HealthCheckNodePort: > 0 and <= 65535 } && nodePortAddress is { } own && ReferenceEquals(port, service.Spec.Ports[0])
+            && vantage.Packet(Origin.Outside, new AddressPort(own, (ushort)service.Spec.HealthCheckNodePort), IpProtocol.Tcp, _ => false) is { } health)
+        {
+            yield return new TrafficCase(Origin.Outside, null, health, Fate.Passed);
+        }
+    }
+
+    private static IEnumerable<TrafficCase> ToClusterAddress(Service service, EndpointChoice endpoints, Vantage vantage, ProxyHabits habits, AddressPort to, IpProtocol protocol)
+    {
+        var isLocal = service.Spec.InternalTrafficPolicy == "Local";
+        var backends = isLocal ? endpoints.Local : endpoints.Cluster;
+        foreach (var from in Everybody)
+        {
+            if (vantage.Packet(from, to, protocol, a => Holds(backends, a)) is { } packet)
+            {
+                yield return Decided(from, ServiceAddressKind.Cluster, packet, endpoints, isLocal) with
+                {
+                    Masquerade = from switch { Origin.Pod => habits.MarksPods, Origin.Node => habits.MarksNode, _ => habits.MarksOutside },
+                };
+            }
+        }
+
+        // A pod of another node asks there, and is translated there.
+        foreach (var backend in backends)
+        {
+            var isOwn = vantage.IsOwn(backend.Address.Address);
+            if (!isOwn && backend.Node != vantage.Node)
+            {
+                continue;
+            }
+
+            var packet = vantage.PacketFrom(isOwn ? Origin.Node : Origin.Pod, backend.Address.Address, to, protocol);
+            yield return new TrafficCase(isOwn ? Origin.Node : Origin.Pod, ServiceAddressKind.Cluster, packet, Fate.Translated)
+            {
+                Backends = backends,
+                IsCertain = false,
+                Hairpin = backend.Address,
+                Masquerade = true,
+            };
+        }
+    }
+
+    private static IEnumerable<TrafficCase> FromAbroad(
+        Service service, EndpointChoice endpoints, Vantage vantage, ProxyHabits habits, ServiceAddressKind kind, AddressPort to, IpProtocol protocol, ImmutableArray<IpNetwork> ranges)
+    {
+        var isLocal = service.Spec.ExternalTrafficPolicy == "Local";
+        foreach (var from in Everybody)
+        {
+            if (from != Origin.Outside && kind == ServiceAddressKind.External && !habits.ServesPodsAtExternal)
+            {
+                continue;
+            }
+
+            if (vantage.Packet(from, to, protocol, a => Holds(endpoints.Cluster, a) || from == Origin.Outside && Contain(ranges, a)) is not { } packet)
+            {
+                continue;
+            }
+
+            if (ranges.IsEmpty || Contain(ranges, packet.Tuple.Source.Address))
+            {
+                // What the node itself sends elsewhere passes no rule that refuses it, in iptables mode.
+                if (Allowed(from, kind, packet) is { } one && (from != Origin.Node || kind == ServiceAddressKind.NodePort || one.Fate == Fate.Translated))
+                {
+                    yield return one;
+                }
+            }
+            else
+            {
+                yield return new TrafficCase(from, kind, packet, Fate.Denied);
+            }
+        }
+
+        foreach (var range in ranges)
+        {
+            // Somebody in the middle of the range, so that neither a network's own address nor one of the node's stands for it.
+            var member = MemberOf(range);
+            if (!vantage.IsOwn(member) && !Holds(endpoints.Cluster, member) && Allowed(Origin.Outside, kind, vantage.PacketFrom(Origin.Outside, member, to, protocol)) is { } one)
+            {
+                yield return one with { Range = range };
+            }
+        }
+
+        // Under policy Local the source stays as it is, and only the node's own endpoints serve; but who is in the cluster already goes where
+        // he would by the cluster address.
+        TrafficCase? Allowed(Origin from, ServiceAddressKind which, VirtualPacket packet) => (isLocal, from) switch
+        {
+            (false, _) => Decided(from, which, packet, endpoints, false) with { Masquerade = true },
+            (true, Origin.Node) => Decided(from, which, packet, endpoints, false) with { Masquerade = true, IsDroppedForOthers = endpoints.Local.IsEmpty },
+            (true, Origin.Pod) => habits.KnowsPods switch
+            {
+                true => Decided(from, which, packet, endpoints, false) with { Masquerade = false, IsDroppedForOthers = endpoints.Local.IsEmpty },
+                false => Decided(from, which, packet, endpoints, true) with { Masquerade = false },
+                _ => null,
+            },
+            _ => Decided(from, which, packet, endpoints, true) with { Masquerade = false },
+        };
+    }
+
+    private static TrafficCase Decided(Origin from, ServiceAddressKind kind, VirtualPacket packet, EndpointChoice endpoints, bool isLocal)
+    {
+        var backends = isLocal ? endpoints.Local : endpoints.Cluster;
+        var isCertain = isLocal ? endpoints.IsLocalCertain : endpoints.IsClusterCertain;
+        return new TrafficCase(from, kind, packet, !backends.IsEmpty ? Fate.Translated : endpoints.HasAny ? Fate.Dropped : Fate.Rejected) { Backends = backends, IsCertain = isCertain };
+    }
+
+    private static bool Holds(ImmutableArray<ExpectedBackend> backends, IpAddress address)
+    {
+        foreach (var backend in backends)
+        {
+            if (backend.Address.Address == address)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static bool Contain(ImmutableArray<IpNetwork> ranges, IpAddress address)
+    {
+        foreach (var range in ranges)
+        {
+            if (range.Contains(address))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static IpAddress MemberOf(IpNetwork range)
+    {
+        var free = range.Address.Width - range.PrefixLength;
+        return free < 2 ? range.Address
+            : range.Address.IsIPv4 ? IpAddress.FromIPv4((uint)range.Address.Low + (1U << (free - 1)) + 1)
+            : free <= 64 ? IpAddress.FromIPv6(range.Address.High, range.Address.Low + (1UL << (free - 1)) + 1) : IpAddress.FromIPv6(range.Address.High, range.Address.Low + 0x8001);
+    }
+}

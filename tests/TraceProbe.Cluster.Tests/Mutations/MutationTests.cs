@@ -1,0 +1,189 @@
+using System.Globalization;
+using System.Text;
+using TraceProbe.Core.Checks;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Node;
+using TraceProbe.Core.Rules;
+
+namespace TraceProbe.Cluster.Tests.Mutations;
+
+/// <summary>
+/// Real kube-proxy's rules, damaged at random places: each damage that changes what becomes of some packet for a Service must be told, with the
+/// Service ports and the right class, and nothing else. Whether it changes anything is found out by <see cref="PlainIptables"/>, which is
+/// asked before and after; which class is right follows from the rule that was damaged.
+/// </summary>
+public sealed class MutationTests
+{
+    private const string NodeAddress = "172.30.0.11";
+
+    // The whole thousand for each fixture takes minutes: make test-mutations.
+    private static readonly int Count = int.TryParse(Environment.GetEnvironmentVariable("TRACEPROBE_MUTATIONS"), NumberStyles.None, CultureInfo.InvariantCulture, out var count) ? count : 0;
+
+    public static TheoryData<string> Shared => ["1.20.2/a-variety/iptables", "1.20.2/a-variety/iptables-legacy", "1.33.13/a-variety/iptables", "1.36.3/a-variety/iptables", "1.36.3/a-variety/iptables-legacy"];
+
+    [Theory]
+    [InlineData("kube-proxy-1.20-legacy", 60)]
+    [InlineData("kube-proxy-1.36-nft", 60)]
+    public void RulesDamagedAtRandom_AreToldWithServiceAndClass(string fixture, int count) => Run(Fixture.Own(fixture), Fixture.Own(fixture), count, seed: 1);
+
+    [Theory]
+    [MemberData(nameof(Shared))]
+    public void AThousandDamages_AreToldWithServiceAndClass(string name)
+    {
+        Assert.SkipWhen(Count == 0, "takes minutes; set TRACEPROBE_MUTATIONS=1000, or make test-mutations");
+        var folder = Path.Combine(Fixture.RequireShared(), name);
+        Run(folder, Path.Combine(folder, "..", "nftables"), Count, seed: 2);
+    }
+
+    private static void Run(string folder, string objects, int count, int seed)
+    {
+        string Find(string file) => Fixture.Find(folder, file) ?? Fixture.Find(objects, file) ?? Fixture.Find(Path.Combine(objects, "..", "iptables"), file)!;
+        var cluster = SnapshotReader.Read(new[] { "services.json", "endpointslices.json", "pods.json", "nodes.json" }.Select(Find));
+        var lines = Fixture.Text(Fixture.Find(folder, "iptables-save.txt") ?? Fixture.Find(folder, "iptables-save-c.txt")!).Split('\n').Select(WithoutCounter).ToList();
+        var subjects = Packets(cluster, lines).ToList();
+        var healthy = new PlainIptables(lines, [NodeAddress]);
+        var before = subjects.Select(s => new Healthy(s.Subject, s.Packet, healthy)).ToList();
+
+        Check(cluster, lines).Findings.Where(f => f.Status != CheckStatus.Agrees).Select(f => f.Sentence).ShouldBeEmpty("the healthy rules");
+        var random = new Random(seed);
+        var wrong = new StringBuilder();
+        int told = 0, harmless = 0;
+        for (var i = 0; i < count; i++)
+        {
+            var damage = Damage.At(lines, random);
+            var after = new PlainIptables(damage.Lines, [NodeAddress]);
+            var affected = before.Where(h => damage.Meets(h) && h.DiffersIn(after)).Select(h => h.Subject).ToHashSet(StringComparer.Ordinal);
+            var report = Check(cluster, damage.Lines);
+            var found = report.Findings.Where(f => f.Status != CheckStatus.Agrees).ToList();
+            var named = found.SelectMany(f => f.Ports).ToHashSet(StringComparer.Ordinal);
+            var classes = found.Select(f => FailureClassInfo.Of(f.Class).Name).Distinct().ToList();
+            if (!named.SetEquals(affected) || classes.Except(damage.Classes).Any() || affected.Count > 0 && found.TrueForAll(f => f.Rules.IsEmpty && f.Class != FailureClass.ProxyRulesMissing))
+            {
+                wrong.AppendLine(CultureInfo.InvariantCulture, $"{i}. {damage}");
+                wrong.AppendLine(CultureInfo.InvariantCulture, $"   not told: {string.Join(", ", affected.Except(named).Take(4))}; told for nothing: {string.Join(", ", named.Except(affected).Take(4))}; classes {string.Join(", ", classes)}, right are {string.Join(", ", damage.Classes)}");
+                wrong.AppendLine(CultureInfo.InvariantCulture, $"   {string.Join("\n   ", found.Take(3).Select(f => f.Sentence))}");
+            }
+
+            told += affected.Count > 0 ? 1 : 0;
+            harmless += affected.Count == 0 ? 1 : 0;
+        }
+
+        TestContext.Current.TestOutputHelper?.WriteLine($"{folder}: {count} damages, {told} of them to Services, {harmless} harmless");
+        Assert.True(wrong.Length == 0, wrong.ToString());
+        told.ShouldBeGreaterThan(count / 3);
+    }
+
+    private static string WithoutCounter(string line) => line.StartsWith('[') ? line[(line.IndexOf(']', StringComparison.Ordinal) + 2)..] : line;
+
+    private static CheckReport Check(ClusterSnapshot cluster, IEnumerable<string> lines)
+    {
+        var set = RuleSet.Parse(new RuleDump("iptables-save", string.Join('\n', lines)));
+        return new RuleCheck(cluster, "kp-node1", [ProxyRules.Of([set], false, [], false)]).Run();
+    }
+
+    /// <summary>A packet for a Service port, and what became of it before the damage.</summary>
+    internal sealed class Healthy(string subject, PlainPacket packet, PlainIptables rules)
+    {
+        private readonly HashSet<string> _chains = new(StringComparer.Ordinal);
+        private readonly HashSet<string> _rules = new(StringComparer.Ordinal);
+        private readonly Dictionary<string, double> _ends = [];
+
+        public string Subject => subject;
+
+        public HashSet<string> Chains => Known._chains;
+
+        public HashSet<string> Rules => Known._rules;
+
+        private Healthy Known
+        {
+            get
+            {
+                if (_ends.Count == 0)
+                {
+                    foreach (var (end, probability) in rules.Ends(packet, _chains, _rules))
+                    {
+                        _ends.Add(end, probability);
+                    }
+                }
+
+                return this;
+            }
+        }
+
+        public bool DiffersIn(PlainIptables damaged)
+        {
+            var ends = damaged.Ends(packet);
+            var known = Known._ends;
+            return ends.Keys.Union(known.Keys).Any(e => Math.Abs(ends.GetValueOrDefault(e) - known.GetValueOrDefault(e)) > 1e-6);
+        }
+    }
+
+    // The packets for each Service port that come to the node: from a pod, from itself, from outside, from its own endpoints back to them.
+    private static IEnumerable<(string Subject, PlainPacket Packet)> Packets(ClusterSnapshot cluster, List<string> lines)
+    {
+        const string outside = "198.18.0.1";
+        var recent = lines.Exists(l => l.Contains("KUBE-EXT-", StringComparison.Ordinal));
+        var pods = cluster.Pods.Where(p => p.Spec.NodeName == "kp-node1" && !p.Spec.HostNetwork && p.Status.PodIP is not null && p.Status.Phase == "Running").Select(p => p.Status.PodIP!).ToList();
+        foreach (var service in cluster.Services.Where(s => s.Spec.Type != "ExternalName" && s.Spec.ClusterIP != "None"))
+        {
+            foreach (var port in service.Spec.Ports)
+            {
+                var subject = string.Create(CultureInfo.InvariantCulture, $"{service.Metadata.Namespace}/{service.Metadata.Name} {port.Port}/{port.Protocol}");
+                var protocol = port.Protocol.ToLowerInvariant();
+                var endpoints = cluster.SlicesOf(service).Where(s => s.AddressType == "IPv4" && s.Ports.Any(p => (p.Name ?? "") == (port.Name ?? ""))).SelectMany(s => s.Endpoints).ToList();
+                var pod = pods.First(p => endpoints.TrueForAll(e => e.Addresses[0] != p));
+                var ready = endpoints.Exists(e => e.Conditions.Ready ?? true);
+                foreach (var address in service.Spec.ClusterIPs.Append(service.Spec.ClusterIP!).Distinct().Where(a => a.Contains('.', StringComparison.Ordinal)))
+                {
+                    yield return (subject, new PlainPacket(protocol, pod, address, port.Port, false));
+                    yield return (subject, new PlainPacket(protocol, NodeAddress, address, port.Port, true));
+                    yield return (subject, new PlainPacket(protocol, outside, address, port.Port, false));
+                    foreach (var endpoint in endpoints.Where(e => e.NodeName == "kp-node1" || e.Addresses[0] == NodeAddress).Where(e => e.Conditions.Ready ?? true))
+                    {
+                        // Only what comes back to itself counts.
+                        yield return (subject, new PlainPacket(protocol, endpoint.Addresses[0], address, port.Port, endpoint.Addresses[0] == NodeAddress));
+                    }
+
+                    // Whoever was here before.
+                    foreach (var list in lines.Where(l => l.Contains("--rcheck", StringComparison.Ordinal) && l.Contains($"\"{service.Metadata.Namespace}/{service.Metadata.Name}:{port.Name}", StringComparison.Ordinal)))
+                    {
+                        var words = list.Split(' ');
+                        yield return (subject, new PlainPacket(protocol, pod, address, port.Port, false, words[Array.IndexOf(words, "--name") + 1]));
+                    }
+                }
+
+                if (service.Spec.ClusterIPs.Append(service.Spec.ClusterIP!).All(a => a.Contains(':', StringComparison.Ordinal)))
+                {
+                    continue;
+                }
+
+                var others = service.Spec.ExternalIPs.Select(a => (Address: a, port.Port, Kind: 'e'))
+                    .Concat(service.Status.LoadBalancer.Ingress.Where(i => i.Ip is not null && i.IpMode != "Proxy").Select(i => (i.Ip!, port.Port, 'l')))
+                    .Concat(port.NodePort > 0 ? [(NodeAddress, port.NodePort, 'n')] : []);
+                foreach (var (address, number, kind) in others)
+                {
+                    yield return (subject, new PlainPacket(protocol, outside, address, number, false));
+                    if (kind != 'e' || recent)
+                    {
+                        yield return (subject, new PlainPacket(protocol, pod, address, number, false));
+                        if (kind == 'n' || ready)
+                        {
+                            yield return (subject, new PlainPacket(protocol, NodeAddress, address, number, true));
+                        }
+                    }
+
+                    foreach (var range in kind == 'l' ? service.Spec.LoadBalancerSourceRanges : [])
+                    {
+                        yield return (subject, new PlainPacket(protocol, range[..range.LastIndexOf('.')] + ".77", address, number, false));
+                    }
+                }
+
+                if (service.Spec is { ExternalTrafficPolicy: "Local", HealthCheckNodePort: > 0 } && ReferenceEquals(port, service.Spec.Ports[0]))
+                {
+                    yield return (subject, new PlainPacket("tcp", outside, NodeAddress, service.Spec.HealthCheckNodePort, false));
+                }
+            }
+        }
+    }
+}

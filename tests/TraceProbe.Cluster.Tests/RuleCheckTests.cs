@@ -1,0 +1,246 @@
+using TraceProbe.Core.Checks;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
+using TraceProbe.Core.Rules;
+
+namespace TraceProbe.Cluster.Tests;
+
+/// <summary>What a comparison of rules and objects tells about what people do to a node.</summary>
+public sealed class RuleCheckTests
+{
+    private static readonly ClusterSnapshot Cluster = SnapshotReader.Read(
+        new[] { "services.json", "endpointslices.json", "nodes.json", "pods.json" }.Select(f => Fixture.Find(Fixture.Own("kube-proxy-1.36-nft"), f)!));
+
+    private static readonly string[] Dump = [.. Fixture.Text(Fixture.Find(Fixture.Own("kube-proxy-1.36-nft"), "iptables-save-c.txt")!).Split('\n')
+        .Select(l => l.StartsWith('[') ? l[(l.IndexOf(']', StringComparison.Ordinal) + 2)..] : l)];
+
+    private static CheckReport Check(IEnumerable<string> dump, ClusterSnapshot? cluster = null, string? node = "kp-node1", IEnumerable<string>? legacy = null)
+    {
+        List<RuleSet> sets = [RuleSet.Parse(new RuleDump("iptables-nft-save", string.Join('\n', dump)))];
+        if (legacy is not null)
+        {
+            sets.Add(RuleSet.Parse(new RuleDump("iptables-legacy-save", string.Join('\n', legacy))));
+        }
+
+        return new RuleCheck(cluster ?? Cluster, node, [ProxyRules.Of(sets, false, [], false)]).Run();
+    }
+
+    private static CheckFinding Only(CheckReport report) => report.Findings.Where(f => f.Status == CheckStatus.Differs).ShouldHaveSingleItem();
+
+    private static IEnumerable<string> Without(string part) => Dump.Where(l => !l.Contains(part, StringComparison.Ordinal));
+
+    private static IEnumerable<string> Before(string part, params string[] rules)
+    {
+        var at = Array.FindIndex(Dump, l => l.Contains(part, StringComparison.Ordinal));
+        at.ShouldBeGreaterThan(0);
+        return [.. Dump[..at], .. rules, .. Dump[at..]];
+    }
+
+    private static string AddressOf(string name) => Cluster.FindService("demo", name)!.Spec.ClusterIP!;
+
+    [Fact]
+    public void HealthyRules_AgreeInBothFamilies()
+    {
+        var sets = new[] { "iptables-save-c.txt", "ip6tables-save.txt" }.Select(f => RuleSet.Parse(new RuleDump(f, Fixture.Text(Fixture.Find(Fixture.Own("kube-proxy-1.36-nft"), f)!)))).ToList();
+        var report = new RuleCheck(Cluster, "kp-node1", [ProxyRules.Of(sets, false, [], false), ProxyRules.Of(sets, true, [], false)]).Run();
+        report.Status.ShouldBe(CheckStatus.Agrees);
+        report.Ports.Length.ShouldBeGreaterThan(35);
+        report.NotSeen.ShouldBeEmpty();
+        // What is refused as it should be is still worth knowing, with the reason.
+        report.Findings.Select(f => (f.Ports[0], f.Class)).ShouldContain(("demo/sick 80/TCP", FailureClass.NoReadyEndpoints));
+        report.Findings.Select(f => (f.Ports[0], f.Class)).ShouldContain(("demo/internal-local-none 80/TCP", FailureClass.NoLocalEndpoints));
+    }
+
+    [Fact]
+    public void EndpointThatIsGoneFromTheApi_IsStaleInTheRules()
+    {
+        var slice = Cluster.EndpointSlices.First(s => s.ServiceName == "web-numeric");
+        var gone = slice.Endpoints[0];
+        var later = Cluster with { EndpointSlices = Cluster.EndpointSlices.Replace(slice, slice with { Endpoints = slice.Endpoints.RemoveAt(0) }) };
+        var finding = Only(Check(Dump, later));
+        finding.Class.ShouldBe(FailureClass.StaleEndpointRule);
+        finding.Ports.ShouldBe(["demo/web-numeric 8081/TCP"]);
+        finding.Rules.ShouldContain(r => r.Raw.EndsWith($"--to-destination {gone.Addresses[0]}:8080", StringComparison.Ordinal) && r.Chain.StartsWith("KUBE-SEP-", StringComparison.Ordinal) && r.Position == 2);
+        finding.Mend!.Command!.ShouldContain("kp-node1");
+    }
+
+    [Fact]
+    public void ServiceNewInTheApi_HasNoRuleYet()
+    {
+        var web = Cluster.FindService("demo", "web")!;
+        var added = web with { Metadata = web.Metadata with { Name = "new" }, Spec = web.Spec with { ClusterIP = "10.96.200.200", ClusterIPs = ["10.96.200.200"] } };
+        var slices = Cluster.SlicesOf(web).Select(s => s with { Metadata = s.Metadata with { Name = "new-1", Labels = s.Metadata.Labels.SetItem(EndpointSlice.ServiceNameLabel, "new") } });
+        var finding = Only(Check(Dump, Cluster with { Services = Cluster.Services.Add(added), EndpointSlices = [.. Cluster.EndpointSlices, .. slices] }));
+        finding.Class.ShouldBe(FailureClass.ServiceRuleMissing);
+        finding.Sentence.ShouldContain("10.96.200.200:80");
+        var rule = finding.Rules.ShouldHaveSingleItem();
+        rule.IsMissing.ShouldBeTrue();
+        rule.Raw.ShouldBe($"-A KUBE-SERVICES -d 10.96.200.200/32 -p tcp -m comment --comment \"demo/new cluster IP\" -m tcp --dport 80 -j {ProxyRules.ServiceChainName("demo/new", null, IpProtocol.Tcp)}");
+    }
+
+    [Fact]
+    public void ServiceDeletedInTheApi_LeavesRulesThatNobodyWants()
+    {
+        var report = Check(Dump, Cluster with { Services = [.. Cluster.Services.Where(s => s.Metadata.Name != "web-numeric")] });
+        var finding = Only(report);
+        finding.Class.ShouldBe(FailureClass.StaleEndpointRule);
+        finding.Sentence.ShouldContain($"{AddressOf("web-numeric")} port 8081/TCP");
+    }
+
+    [Fact]
+    public void PortTakenFromTheService_IsStillServed()
+    {
+        var multi = Cluster.FindService("demo", "multi")!;
+        var finding = Only(Check(Dump, Cluster with { Services = Cluster.Services.Replace(multi, multi with { Spec = multi.Spec with { Ports = [multi.Spec.Ports[0]] } }) }));
+        finding.Class.ShouldBe(FailureClass.PortNotInService);
+        finding.Objects.ShouldContain(multi.Ref);
+    }
+
+    [Fact]
+    public void MissingRuleText_IsWhatKubeProxyWrites()
+    {
+        // Whatever rule is taken out, the one that is said to be missing is that very rule.
+        foreach (var rule in Dump.Where(l => l.StartsWith("-A KUBE-SERVICES -d", StringComparison.Ordinal) || l.StartsWith("-A KUBE-NODEPORTS -p", StringComparison.Ordinal)
+            || l.StartsWith("-A KUBE-EXTERNAL-SERVICES", StringComparison.Ordinal) || l.StartsWith("-A KUBE-PROXY-FIREWALL", StringComparison.Ordinal) || l.StartsWith("-A KUBE-FW-", StringComparison.Ordinal) && l.Contains(" -s ", StringComparison.Ordinal)))
+        {
+            // The health check's accept changes nothing, and node ports have a second rule for 127.0.0.0/8.
+            var damaged = Dump.Where(l => l != rule && !(l.StartsWith("-A KUBE-NODEPORTS -d 127", StringComparison.Ordinal) && rule.StartsWith("-A KUBE-NODEPORTS", StringComparison.Ordinal)));
+            if (!rule.Contains("health check", StringComparison.Ordinal) && !rule.Contains("127.0.0.0", StringComparison.Ordinal))
+            {
+                Check(damaged).Findings.Where(f => f.Status == CheckStatus.Differs).SelectMany(f => f.Rules).Select(r => r.Raw).ShouldContain(rule);
+            }
+        }
+    }
+
+    [Fact]
+    public void HandWrittenDrop_IsToldOnceWithTheCommandThatRemovesIt()
+    {
+        var finding = Only(Check(Before("-A FORWARD -m conntrack", "-A FORWARD -s 10.244.0.0/16 -j DROP")));
+        finding.Class.ShouldBe(FailureClass.DroppedByRule);
+        finding.Ports.Length.ShouldBeGreaterThan(20);
+        finding.Rules.ShouldHaveSingleItem().Owner.ShouldBeNull();
+        finding.Mend!.Command.ShouldBe("iptables-nft -t filter -D FORWARD -s 10.244.0.0/16 -j DROP");
+        finding.Mend.On.ShouldBe("kp-node1");
+        finding.Sentence.ShouldContain("a rule by hand");
+    }
+
+    [Theory]
+    [InlineData("DOCKER", "Docker")]
+    [InlineData("cali-PREROUTING", "Calico")]
+    [InlineData("KUBE-ROUTER-SERVICES", "kube-router")]
+    [InlineData("ISTIO_INBOUND", "Istio")]
+    [InlineData("PREROUTING_direct", "firewalld")]
+    public void TranslationOfAnotherOwnerBeforeKubeProxys_IsNamed(string chain, string owner)
+    {
+        var dump = Before("-A PREROUTING -m comment", $":{chain} - [0:0]", $"-A PREROUTING -j {chain}", $"-A {chain} -d {AddressOf("web")}/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:8000");
+        var finding = Only(Check(dump));
+        finding.Class.ShouldBe(FailureClass.TranslationShadowed);
+        finding.Ports.ShouldBe(["demo/web 80/TCP"]);
+        finding.Rules[0].Owner.ShouldBe(owner);
+        finding.Sentence.ShouldContain("172.17.0.2:8000");
+        finding.Mend!.Command.ShouldBeNull();
+    }
+
+    [Fact]
+    public void WhatANetworkPolicyDrops_IsARemarkAndNoFault()
+    {
+        var backend = Cluster.SlicesOf(Cluster.FindService("demo", "web-numeric")!).First().Endpoints[0].Addresses[0];
+        var report = Check(Before("-A FORWARD -m conntrack", ":KUBE-NWPLCY-ABC - [0:0]", "-A FORWARD -j KUBE-NWPLCY-ABC", $"-A KUBE-NWPLCY-ABC -d {backend}/32 -j DROP"));
+        report.Status.ShouldBe(CheckStatus.Agrees);
+        var remark = report.Findings.Where(f => f.Class == FailureClass.DroppedByRule).ShouldHaveSingleItem();
+        remark.Rules[0].Owner.ShouldBe("kube-router");
+        remark.Sentence.ShouldContain("kube-router");
+    }
+
+    [Fact]
+    public void NotrackInTheRawTable_ShadowsTheTranslation()
+    {
+        string[] raw = ["*raw", ":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", $"-A PREROUTING -d {AddressOf("web")}/32 -j NOTRACK", "COMMIT"];
+        var finding = Only(Check([.. raw, .. Dump]));
+        finding.Class.ShouldBe(FailureClass.TranslationShadowed);
+        finding.Rules[0].Where.ShouldBe("raw PREROUTING rule 1");
+    }
+
+    [Fact]
+    public void ForwardPolicyDrop_IsNamedAsPolicy()
+    {
+        var finding = Only(Check(Dump.Select(l => l == ":FORWARD ACCEPT [0:0]" ? ":FORWARD DROP [0:0]" : l)));
+        finding.Class.ShouldBe(FailureClass.DroppedByRule);
+        finding.Sentence.ShouldContain("policy");
+    }
+
+    [Fact]
+    public void OldRulesInTheOtherBackend_AreAConflict()
+    {
+        var web = AddressOf("web-numeric");
+        var stale = Dump.Select(l => l.Contains("demo/web-numeric", StringComparison.Ordinal) ? l.Replace("--to-destination 10.244.", "--to-destination 10.99.", StringComparison.Ordinal) : l);
+        var finding = Only(Check(Dump, legacy: stale));
+        finding.Class.ShouldBe(FailureClass.ProxyBackendConflict);
+        finding.Ports.ShouldBe(["demo/web-numeric 8081/TCP"]);
+        finding.Sentence.ShouldContain("iptables-legacy");
+        finding.Sentence.ShouldContain("iptables-nft");
+        // The API tells which of them is out of date.
+        finding.Mend!.Command.ShouldBe("iptables-legacy-save | grep -v KUBE- | iptables-legacy-restore");
+        Check(Dump, legacy: Dump).Status.ShouldBe(CheckStatus.Agrees, $"the same rules twice lead {web} to the same endpoints");
+    }
+
+    [Fact]
+    public void AffinityThatTheServiceNoLongerWants_IsStale()
+    {
+        var service = Cluster.FindService("demo", "web-affinity")!;
+        var config = service.Spec.SessionAffinityConfig!;
+        var finding = Only(Check(Dump, Cluster with { Services = Cluster.Services.Replace(service, service with { Spec = service.Spec with { SessionAffinity = "None" } }) }));
+        finding.Class.ShouldBe(FailureClass.StaleEndpointRule);
+        finding.Sentence.ShouldContain("sessionAffinity");
+        var other = config with { ClientIP = new ClientIPConfig { TimeoutSeconds = 77 } };
+        finding = Only(Check(Dump, Cluster with { Services = Cluster.Services.Replace(service, service with { Spec = service.Spec with { SessionAffinityConfig = other } }) }));
+        finding.Class.ShouldBe(FailureClass.StaleEndpointRule);
+        finding.Sentence.ShouldContain("77 s");
+    }
+
+    [Fact]
+    public void OneShareOfThree_IsTooLarge()
+    {
+        var chain = ProxyRules.ServiceChainName("demo/web-numeric", "x", IpProtocol.Tcp);
+        var finding = Only(Check(Dump.Select(l => l.StartsWith($"-A {chain} ", StringComparison.Ordinal) ? l.Replace("0.33333333349", "0.90000000037", StringComparison.Ordinal) : l)));
+        finding.Class.ShouldBe(FailureClass.EndpointShareUneven);
+        finding.Sentence.ShouldContain("90 %");
+    }
+
+    [Fact]
+    public void OtherModesAndBypasses_AreUndeterminedAndNotMissing()
+    {
+        new RuleCheck(Cluster, "kp-node1", [ProxyRules.Of([], false, ["ip kube-proxy"], false)]).Run().Status.ShouldBe(CheckStatus.Undetermined);
+        var cilium = RuleSet.Parse(new RuleDump("iptables-save", "*nat\n:PREROUTING ACCEPT [0:0]\n:CILIUM_PRE_nat - [0:0]\n-A PREROUTING -j CILIUM_PRE_nat\nCOMMIT\n"));
+        var report = new RuleCheck(Cluster, "kp-node1", [ProxyRules.Of([cilium], false, [], false)]).Run();
+        report.Status.ShouldBe(CheckStatus.Undetermined);
+        report.Findings.Where(f => f.Status == CheckStatus.Undetermined).ShouldHaveSingleItem().Sentence.ShouldContain("Cilium");
+    }
+
+    [Fact]
+    public void PartOfTheCluster_AccusesNoRuleOfBeingLeftOver()
+    {
+        var report = Check(Dump, Cluster with { Services = [.. Cluster.Services.Where(s => s.Metadata.Namespace == "prod")] });
+        report.Status.ShouldBe(CheckStatus.Agrees);
+        report.NotSeen.ShouldContain(l => l.Contains("default/kubernetes", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void UnknownNode_LeavesLocalPoliciesOpenAndSaysSo()
+    {
+        var report = Check(Dump, node: null);
+        report.Findings.Where(f => f.Status == CheckStatus.Differs).Select(f => f.Sentence).ShouldBeEmpty();
+        report.NotSeen.ShouldContain(l => l.Contains("its name is not known", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void EndpointChainName_IsThatOfTheRealKubeProxy()
+    {
+        foreach (var (endpoint, chain) in new[] { ("10.244.1.4:53", "KUBE-SEP-222YD7DQOUNKFRLL") })
+        {
+            ProxyRules.EndpointChainName("kube-system/kube-dns", "dns", IpProtocol.Udp, AddressPort.Parse(endpoint)).ShouldBe(chain);
+        }
+    }
+}
