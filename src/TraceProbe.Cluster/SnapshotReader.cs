@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Collections.Immutable;
 using System.IO.Compression;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using TraceProbe.Core.Cluster;
@@ -10,7 +11,8 @@ namespace TraceProbe.Cluster;
 /// <summary>
 /// Reads what <c>kubectl get … -o json</c> or <c>-o yaml</c> wrote into a <see cref="ClusterSnapshot"/>: a List, a list of one kind such as
 /// ServiceList, single objects, several documents one after the other, gzipped or not, from as many files as there are. EndpointSlices of
-/// v1 and v1beta1 are taken; core/v1 Endpoints stand in where there is no slice at all. Kinds that TraceProbe does not use are counted in
+/// v1 and v1beta1 are taken; core/v1 Endpoints stand in where there is no slice at all. Of ConfigMaps and Events only those are kept that
+/// <see cref="ConfigMap.IsUsed"/> and <see cref="PodEvent.IsPodWarning"/> say. Kinds that TraceProbe does not use are counted in
 /// <see cref="Ignored"/>. Where an object comes twice, the later one counts.
 /// </summary>
 public sealed class SnapshotReader
@@ -23,6 +25,10 @@ public sealed class SnapshotReader
     private readonly Dictionary<(string?, string), CoreEndpoints> _endpoints = [];
     private readonly Dictionary<(string?, string), Pod> _pods = [];
     private readonly Dictionary<(string?, string), Node> _nodes = [];
+    private readonly Dictionary<(string?, string), Namespace> _namespaces = [];
+    private readonly Dictionary<(string?, string), NetworkPolicy> _policies = [];
+    private readonly Dictionary<(string?, string), PodEvent> _events = [];
+    private readonly Dictionary<(string?, string), ConfigMap> _configMaps = [];
     private readonly Dictionary<string, int> _ignored = new(StringComparer.Ordinal);
     private readonly HashSet<string> _kindsSeen = new(StringComparer.Ordinal);
     private readonly ArrayBufferWriter<byte> _buffer = new();
@@ -117,8 +123,17 @@ public sealed class SnapshotReader
             }
         }
 
+        var settings = ClusterSettings.Of(_configMaps.Values, unread);
+        var domain = settings.Kubelet?.ClusterDomain ?? settings.DnsDomain;
         return new ClusterSnapshot
         {
+            ClusterDomain = domain!,
+            ClusterDomainFrom = domain is null ? null : settings.Kubelet is { ClusterDomain: not null } kubelet ? kubelet.From : settings.DnsDomainFrom,
+            Settings = settings,
+            AlsoRead = [.. new[] { ("Namespace", "namespaces"), ("NetworkPolicy", "networkpolicies"), ("Event", "events") }.Where(k => _kindsSeen.Contains(k.Item1)).Select(k => k.Item2)],
+            Namespaces = [.. _namespaces.Values],
+            NetworkPolicies = [.. _policies.Values],
+            Events = [.. _events.Values],
             Services = [.. _services.Values],
             EndpointSlices = slices,
             Pods = [.. _pods.Values],
@@ -223,7 +238,8 @@ public sealed class SnapshotReader
         {
             // An empty List does not say of what; the file's name may.
             var stem = Path.GetFileName(file);
-            foreach (var (prefix, named) in new[] { ("services", "Service"), ("endpointslices", "EndpointSlice"), ("endpoints", "Endpoints"), ("pods", "Pod"), ("nodes", "Node") })
+            foreach (var (prefix, named) in new[] { ("services", "Service"), ("endpointslices", "EndpointSlice"), ("endpoints", "Endpoints"), ("pods", "Pod"), ("nodes", "Node"),
+                ("namespaces", "Namespace"), ("networkpolicies", "NetworkPolicy"), ("events", "Event") })
             {
                 if (stem.StartsWith(prefix + ".", StringComparison.OrdinalIgnoreCase))
                 {
@@ -288,7 +304,41 @@ public sealed class SnapshotReader
                 var node = Convert(KubernetesJson.Default.Node, file, head, kind);
                 Put(_nodes, node, node.Metadata, (o, m) => o with { Metadata = m });
                 break;
+            case "Namespace":
+                var ns = Convert(KubernetesJson.Default.Namespace, file, head, kind);
+                Put(_namespaces, ns, ns.Metadata, (o, m) => o with { Metadata = m });
+                break;
+            case "NetworkPolicy":
+                var policy = Convert(KubernetesJson.Default.NetworkPolicy, file, head, kind);
+                Put(_policies, policy, policy.Metadata with { Namespace = policy.Metadata.Namespace ?? "default" }, (o, m) => o with { Metadata = m });
+                break;
+            case "Event":
+                var told = Convert(KubernetesJson.Default.PodEvent, file, head, kind);
+                if (told.IsPodWarning)
+                {
+                    Put(_events, told, told.Metadata with { Namespace = told.Metadata.Namespace ?? "default" }, (o, m) => o with { Metadata = m });
+                }
+
+                break;
+            case "ConfigMap" when ConfigMap.IsUsed(head.Namespace, head.Name ?? ""):
+                var map = Convert(KubernetesJson.Default.ConfigMap, file, head, kind);
+                Put(_configMaps, map with { Data = WithJson(file, map.Data) }, map.Metadata, (o, m) => o with { Metadata = m });
+                break;
         }
+    }
+
+    // A Corefile is no YAML; what the kubelet and kube-proxy are configured with is.
+    private static ImmutableSortedDictionary<string, string> WithJson(string file, ImmutableSortedDictionary<string, string> data)
+    {
+        foreach (var (name, text) in data)
+        {
+            if (name is "kubelet" or "config.conf")
+            {
+                data = data.SetItem(name, Encoding.UTF8.GetString(YamlJson.Convert($"{file}: {name}", Encoding.UTF8.GetBytes(text)).Span));
+            }
+        }
+
+        return data;
     }
 
     private static void Put<T>(Dictionary<(string?, string), T> objects, T value, ObjectMeta metadata, Func<T, ObjectMeta, T> with)
@@ -297,7 +347,8 @@ public sealed class SnapshotReader
     // Others use these kinds too: serving.knative.dev has a Service.
     private static bool Known(string kind, string? apiVersion) => kind switch
     {
-        "Service" or "Pod" or "Node" or "Endpoints" => apiVersion is null or "v1",
+        "Service" or "Pod" or "Node" or "Endpoints" or "Namespace" or "Event" or "ConfigMap" => apiVersion is null or "v1",
+        "NetworkPolicy" => apiVersion is null or "networking.k8s.io/v1",
         "EndpointSlice" => apiVersion is null || apiVersion.StartsWith("discovery.k8s.io/", StringComparison.Ordinal),
         _ => false,
     };
@@ -338,7 +389,7 @@ public sealed class SnapshotReader
     }
 
     // Copies one object and leaves out nulls (Go writes them for empty lists) and what only the API server needs. The topology of a
-    // v1beta1 slice names the node; v1 has nodeName for that.
+    // v1beta1 slice names the node and the zone; v1 has nodeName and zone for that.
     private static void CopyWithoutNulls(ref Utf8JsonReader reader, Utf8JsonWriter writer, bool slice)
     {
         var depth = reader.CurrentDepth;
@@ -359,9 +410,15 @@ public sealed class SnapshotReader
                     writer.WriteEndArray();
                     break;
                 case JsonTokenType.PropertyName:
-                    if (reader.ValueTextEquals("managedFields"u8) || reader.ValueTextEquals("annotations"u8))
+                    if (reader.ValueTextEquals("managedFields"u8))
                     {
                         reader.Skip();
+                        break;
+                    }
+
+                    if (reader.ValueTextEquals("annotations"u8))
+                    {
+                        WriteAnnotations(ref reader, writer);
                         break;
                     }
 
@@ -420,6 +477,33 @@ public sealed class SnapshotReader
         }
     }
 
+    private static void WriteAnnotations(ref Utf8JsonReader reader, Utf8JsonWriter writer)
+    {
+        reader.Read();
+        if (reader.TokenType != JsonTokenType.StartObject)
+        {
+            reader.Skip();
+            return;
+        }
+
+        writer.WriteStartObject("annotations"u8);
+        while (reader.Read() && reader.TokenType != JsonTokenType.EndObject)
+        {
+            var key = reader.GetString()!;
+            reader.Read();
+            if (ObjectMeta.UsesAnnotation(key) && reader.TokenType == JsonTokenType.String)
+            {
+                writer.WriteString(key, reader.GetString());
+            }
+            else
+            {
+                reader.Skip();
+            }
+        }
+
+        writer.WriteEndObject();
+    }
+
     private static void WriteNodeName(ref Utf8JsonReader reader, Utf8JsonWriter writer)
     {
         if (reader.TokenType != JsonTokenType.StartObject)
@@ -430,11 +514,11 @@ public sealed class SnapshotReader
 
         while (reader.Read() && reader.TokenType != JsonTokenType.EndObject)
         {
-            var hostname = reader.ValueTextEquals("kubernetes.io/hostname"u8);
+            var name = reader.ValueTextEquals("kubernetes.io/hostname"u8) ? "nodeName" : reader.ValueTextEquals("topology.kubernetes.io/zone"u8) ? "zone" : null;
             reader.Read();
-            if (hostname && reader.TokenType == JsonTokenType.String)
+            if (name is not null && reader.TokenType == JsonTokenType.String)
             {
-                writer.WriteString("nodeName"u8, reader.GetString());
+                writer.WriteString(name, reader.GetString());
             }
             else
             {

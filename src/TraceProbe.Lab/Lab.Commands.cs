@@ -53,7 +53,7 @@ public sealed partial class Lab
     {
         foreach (var plan in LabLayout.Nodes.Where(n => node is null || n.Name == node))
         {
-            ResumeProxy(plan.Name);
+            NewBench().Resume(plan.Name);
         }
 
         new Reconciler(_folder, _record).Round(forceRules: true);
@@ -104,6 +104,7 @@ public sealed partial class Lab
             return null;
         }
 
+        var bench = NewBench();
         var ns = Option("-n", "--namespace") ?? "default";
         // "service/my-nginx" is "service my-nginx".
         var at = plain.Count > 0 && plain[0] is "rollout" or "set" ? 2 : 1;
@@ -132,8 +133,8 @@ public sealed partial class Lab
                 var selected = ServiceOf(ns, name);
                 _folder.Objects.Put(selected with { Spec = selected.Spec with { Selector = LabObjects.Labels([.. string.Join(',', labels).Split(',').Select(Pair)]) } });
                 return $"service/{name} selector updated\n";
-            case ["scale", _, var name] when name == LabObjects.Server:
-                ScaleServers(int.Parse(Option("--replicas") ?? throw new LabException("kubectl scale needs --replicas."), null));
+            case ["scale", _, var name] when LabObjects.Pods.Any(p => p.Metadata.Namespace == ns && LabObjects.WorkloadOf(p) == name):
+                bench.Scale(name, int.Parse(Option("--replicas") ?? throw new LabException("kubectl scale needs --replicas."), null));
                 return $"{plain[1]}/{name} scaled\n";
             case ["expose", _, var name]:
                 var port = int.Parse(Option("--port") ?? throw new LabException("kubectl expose needs --port."), null);
@@ -151,14 +152,8 @@ public sealed partial class Lab
                 Restart(Option("--field-selector")?.Replace("spec.nodeName=", "", StringComparison.Ordinal));
                 return "pod \"kube-proxy\" deleted\n";
             case ["delete", "pod" or "pods" or "po", .. var names]:
-                // Its workload makes it again; here that is its server started anew.
-                foreach (var pod in names.SelectMany(n => PodsOf(ns, n)).Where(LabProcesses.IsServer))
-                {
-                    LabProcesses.StopServer(_folder, pod);
-                    LabProcesses.StartServer(_folder, pod);
-                    _folder.Objects.Put(WithProbe(pod, LabObjects.Pods.First(p => p.Metadata.Name == pod.Metadata.Name).Spec.Containers[0].ReadinessProbe));
-                }
-
+                // Its workload makes it again; here that is its program started anew.
+                bench.Restart(names.SelectMany(n => PodsOf(ns, n)));
                 return string.Concat(names.Select(n => $"pod \"{n}\" deleted\n"));
             case ["exec", var name] when command.Count > 0:
                 return LabProcesses.Execute(_folder, PodsOf(ns, name.Replace("pod/", "", StringComparison.Ordinal))[0].Metadata.Name, [.. command]);

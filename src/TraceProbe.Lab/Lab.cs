@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using System.Net.Sockets;
-using System.Security.Cryptography;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
 
@@ -215,7 +214,7 @@ public sealed partial class Lab
         progress?.Report("starting nodes, pods and resolvers");
         var starts = LabLayout.Nodes.Select(n => n.Name).Append(LabNetwork.Outside)
             .Select(what => Task.Run(() => LabProcesses.StartFrame(folder, what, options.Proxy), cancellationToken))
-            .Concat(cluster.Pods.Select(pod => Task.Run(() => LabProcesses.StartPod(folder, pod, record.Cgroup, cluster), cancellationToken)));
+            .Concat(cluster.Pods.Select(pod => Task.Run(() => LabProcesses.StartPod(folder, pod, record, cluster), cancellationToken)));
         folder.Write([.. await Task.WhenAll(starts).ConfigureAwait(false)]);
 
         progress?.Report("waiting for the pods to be ready");
@@ -225,7 +224,7 @@ public sealed partial class Lab
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 cluster = reconciler.Round(probe: true);
-                if (cluster.Pods.All(p => p.IsReady)
+                if (cluster.Pods.All(p => p.IsReady && LabProcesses.ProgramServes(folder, p))
                     && (options.Proxy != ProxyMode.Userspace || LabLayout.Nodes.All(n => UserspaceProxy.ListensForAll(folder, n.Name))))
                 {
                     break;
@@ -233,7 +232,7 @@ public sealed partial class Lab
 
                 if (attempt == 200)
                 {
-                    throw new LabException(cluster.Pods.FirstOrDefault(p => !p.IsReady) is { } pod
+                    throw new LabException(cluster.Pods.FirstOrDefault(p => !p.IsReady || !LabProcesses.ProgramServes(folder, p)) is { } pod
                         ? $"Pod {pod.Metadata.Name} does not become ready. {LastLines(folder, pod.Metadata.Name)}"
                         : $"kube-proxy does not listen. {LastLines(folder, LabLayout.Nodes[0].Name)}");
                 }
@@ -292,28 +291,11 @@ public sealed partial class Lab
 
         foreach (var pod in LabObjects.Pods)
         {
-            folder.Objects.Put(WithContainers(pod));
+            folder.Objects.Put(LabObjects.WithContainers(pod));
         }
 
         folder.Objects.Put(LabObjects.KubernetesSlice);
     }
-
-    // What the kubelet adds when it starts a pod.
-    private static Pod WithContainers(Pod pod) => pod with
-    {
-        Status = pod.Status with
-        {
-            ContainerStatuses =
-            [
-                .. pod.Spec.Containers.Select(c => new ContainerStatus
-                {
-                    Name = c.Name,
-                    State = new ContainerState { Running = new ContainerStateDetail() },
-                    ContainerID = $"containerd://{RandomNumberGenerator.GetHexString(64, lowercase: true)}",
-                }),
-            ],
-        },
-    };
 
     private void StartProxies()
     {

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Security.Cryptography;
 using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Lab;
@@ -9,6 +10,8 @@ internal static class LabObjects
     internal const string Client = "ubuntu";
     internal const string Server = "my-nginx";
     internal static readonly string[] ServerPods = ["my-nginx-tsyps", "my-nginx-wu92j"];
+    internal const string Hostnames = "hostnames";
+    internal const string HostnamesPod = "hostnames-632524106-bbpiw";
     internal const string DnsPod = "coredns-6d4b75cb6d-x7k2p";
 
     internal static Node NodeOf(NodePlan plan) => new()
@@ -71,21 +74,65 @@ internal static class LabObjects
                 Ports = [new ServicePort { Port = 8080, TargetPort = 80 }],
             },
         },
+        new Service
+        {
+            Metadata = new ObjectMeta { Name = Hostnames, Namespace = "default", Labels = Labels(("app", Hostnames)) },
+            Spec = new ServiceSpec
+            {
+                ClusterIP = "10.96.0.175",
+                ClusterIPs = ["10.96.0.175", "fd00:10:96::af"],
+                IpFamilies = ["IPv4", "IPv6"],
+                InternalTrafficPolicy = "Cluster",
+                Selector = Labels(("app", Hostnames)),
+                Ports =
+                [
+                    new ServicePort { Name = "http", Port = 80, TargetPort = TraceProbe.Lab.Hostnames.Port },
+                    new ServicePort { Name = "udp", Protocol = "UDP", Port = 80, TargetPort = TraceProbe.Lab.Hostnames.Port },
+                ],
+            },
+        },
     ];
 
     internal static ImmutableArray<Pod> Pods { get; } =
     [
         PodOf("default", Client, "node-1", 10, new Container { Name = "ubuntu", Image = "ubuntu:24.04" }, ("run", Client)),
-        PodOf("default", ServerPods[0], "node-1", 11, Nginx(), ("run", Server)) with { Metadata = MetaOfServer(ServerPods[0]) },
-        PodOf("default", ServerPods[1], "node-2", 12, Nginx(), ("run", Server)) with { Metadata = MetaOfServer(ServerPods[1]) },
+        PodOf("default", ServerPods[0], "node-1", 11, Nginx(), ("run", Server)) with { Metadata = Owned("default", ServerPods[0], "my-nginx-7d64f4b574", ("run", Server)) },
+        PodOf("default", ServerPods[1], "node-2", 12, Nginx(), ("run", Server)) with { Metadata = Owned("default", ServerPods[1], "my-nginx-7d64f4b574", ("run", Server)) },
+        // Without a readiness probe, as many are: it stays an endpoint, whatever becomes of it.
+        PodOf("default", HostnamesPod, "node-2", 13, new Container
+        {
+            Name = Hostnames,
+            Image = "registry.k8s.io/serve_hostname:v1.4",
+            Ports = [new ContainerPort { Port = TraceProbe.Lab.Hostnames.Port }, new ContainerPort { Port = TraceProbe.Lab.Hostnames.Port, Protocol = "UDP" }],
+        }, ("app", Hostnames)) with { Metadata = Owned("default", HostnamesPod, "hostnames-632524106", ("app", Hostnames)) },
         PodOf("kube-system", DnsPod, "node-2", 2, new Container
         {
             Name = "coredns",
             Image = "registry.k8s.io/coredns/coredns:v1.12.0",
             Ports = [new ContainerPort { Name = "dns", Port = 53, Protocol = "UDP" }, new ContainerPort { Name = "dns-tcp", Port = 53 }],
             ReadinessProbe = new Probe { TcpSocket = new TcpSocketAction { Port = 53 } },
-        }, ("k8s-app", "kube-dns")),
+        }, ("k8s-app", "kube-dns")) with { Metadata = Owned("kube-system", DnsPod, "coredns-6d4b75cb6d", ("k8s-app", "kube-dns")) },
     ];
+
+    /// <summary>The Deployment that a pod is of; null for one that nobody would make anew.</summary>
+    internal static string? WorkloadOf(Pod pod) => pod.Metadata.OwnerReferences is [{ Kind: "ReplicaSet", Name: var set }] ? set[..set.LastIndexOf('-')] : null;
+
+    /// <summary>A pod with what the kubelet adds when it starts its containers.</summary>
+    internal static Pod WithContainers(Pod pod) => pod with
+    {
+        Status = pod.Status with
+        {
+            ContainerStatuses =
+            [
+                .. pod.Spec.Containers.Select(c => new ContainerStatus
+                {
+                    Name = c.Name,
+                    State = new ContainerState { Running = new ContainerStateDetail() },
+                    ContainerID = $"containerd://{RandomNumberGenerator.GetHexString(64, lowercase: true)}",
+                }),
+            ],
+        },
+    };
 
     /// <summary>The slice of the API server itself, which no selector makes.</summary>
     internal static EndpointSlice KubernetesSlice { get; } = new()
@@ -107,12 +154,12 @@ internal static class LabObjects
         return labels.ToImmutable();
     }
 
-    private static ObjectMeta MetaOfServer(string name) => new()
+    private static ObjectMeta Owned(string ns, string name, string replicaSet, (string, string) label) => new()
     {
         Name = name,
-        Namespace = "default",
-        Labels = Labels(("run", Server)),
-        OwnerReferences = [new OwnerReference("ReplicaSet", Server)],
+        Namespace = ns,
+        Labels = Labels(label),
+        OwnerReferences = [new OwnerReference("ReplicaSet", replicaSet)],
     };
 
     private static Container Nginx() => new()

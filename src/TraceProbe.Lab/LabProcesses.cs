@@ -47,35 +47,28 @@ internal static class LabProcesses
     }
 
     /// <summary>Starts a pod's holder and what runs in it.</summary>
-    internal static Place StartPod(LabFolder lab, Pod pod, string? cgroupRoot, ClusterSnapshot cluster)
+    internal static Place StartPod(LabFolder lab, Pod pod, LabRecord record, ClusterSnapshot cluster)
     {
         var what = pod.Metadata.Name;
         var folder = Prepare(lab, what);
         GiveResolvConf(lab, pod);
         File.WriteAllText($"{folder}/etc/hosts", ResolvConf.HostsOf(pod));
         string? cgroup = null;
-        if (cgroupRoot is not null)
+        if (record.Cgroup is not null)
         {
             // kubelet with the cgroupfs driver: kubepods/QOS/podUID/CONTAINER.
             var id = pod.Status.ContainerStatuses.Select(c => c.ContainerID).FirstOrDefault()?.Replace("containerd://", "", StringComparison.Ordinal) ?? what;
-            cgroup = $"{cgroupRoot}/kubepods/besteffort/pod{pod.Metadata.Uid}/{id}";
+            cgroup = $"{record.Cgroup}/kubepods/besteffort/pod{pod.Metadata.Uid}/{id}";
             Directory.CreateDirectory(cgroup);
         }
 
-        var commands = new List<string>();
-        if (IsServer(pod))
-        {
-            PrepareNginx(folder, pod);
-            commands.Add(Nginx(folder));
-        }
-        else if (IsDns(pod))
+        if (IsDns(pod))
         {
             File.WriteAllText($"{folder}/hosts", DnsRecords.Hosts(cluster));
             File.WriteAllText($"{folder}/dnsmasq.conf", DnsRecords.Configuration(cluster, $"{folder}/hosts"));
-            commands.Add(Daemon("dnsmasq", Dnsmasq(folder), $"{folder}/dnsmasq.log"));
         }
 
-        var pids = Start(lab, what, cgroup, commands);
+        var pids = Start(lab, what, cgroup, ProgramOf(pod) is null ? [] : [StartOf(lab, pod, record)]);
         return new Place
         {
             Name = $"pod/{pod.Metadata.Namespace}/{what}",
@@ -122,19 +115,32 @@ internal static class LabProcesses
         return Command.Run(lab.NetNsPath(what), "nsenter", ["--target", pause.ToString(CultureInfo.InvariantCulture), "--mount", "--", .. command]);
     }
 
-    /// <summary>Whether the server in the pod runs.</summary>
-    internal static bool ServerRuns(LabFolder lab, Pod pod) => PidOf(lab, pod.Metadata.Name, "nginx") is not null;
+    /// <summary>The program in a pod's container; null for a pod that only waits.</summary>
+    internal static string? ProgramOf(Pod pod) => IsServer(pod) ? "nginx" : IsDns(pod) ? "dnsmasq" : pod.Spec.Containers.Any(c => c.Name == LabObjects.Hostnames) ? Hostnames.ProcessName : null;
 
-    /// <summary>Ends the server in a pod, its workers too; the pod stays.</summary>
-    internal static void StopServer(LabFolder lab, Pod pod)
+    /// <summary>Whether a pod's program, if it runs, serves already. The others' readiness probes tell.</summary>
+    internal static bool ProgramServes(LabFolder lab, Pod pod) => ProgramOf(pod) != Hostnames.ProcessName || File.Exists(Hostnames.ReadyPath(lab, pod.Metadata.Name));
+
+    /// <summary>Whether a pod's program runs.</summary>
+    internal static bool ProgramRuns(LabFolder lab, Pod pod) => ProgramOf(pod) is not { } program || PidOf(lab, pod.Metadata.Name, program) is not null;
+
+    /// <summary>Ends a pod's program, its workers too; the pod stays.</summary>
+    internal static void StopProgram(LabFolder lab, Pod pod)
     {
         var pause = PidOf(lab, pod.Metadata.Name, "pause");
+        var program = ProgramOf(pod);
         ProcessTable.Kill(ProcessTable.InNamespaces(new HashSet<uint> { NetNs.InodeOf(lab.NetNsPath(pod.Metadata.Name)) })
-            .Where(pid => pid != pause && NameOf(pid) == "nginx").ToList());
+            .Where(pid => pid != pause && NameOf(pid) == program).ToList());
     }
 
-    /// <summary>Starts the server in a pod again, in the pod's namespaces and cgroup.</summary>
-    internal static void StartServer(LabFolder lab, Pod pod) => StartAgain(lab, pod, "nginx", Nginx(lab.PlaceFolder(pod.Metadata.Name)));
+    /// <summary>Starts a pod's program again, in the pod's namespaces and cgroup.</summary>
+    internal static void StartProgram(LabFolder lab, Pod pod, LabRecord record)
+    {
+        if (ProgramOf(pod) is { } program)
+        {
+            StartAgain(lab, pod, program, StartOf(lab, pod, record));
+        }
+    }
 
     /// <summary>Has the cluster's DNS read its records again.</summary>
     /// <param name="lab">The lab.</param>
@@ -221,7 +227,24 @@ internal static class LabProcesses
 
     private static string Dnsmasq(string folder) => $"{Command.Find("dnsmasq")} --keep-in-foreground --log-facility=- --conf-file={folder}/dnsmasq.conf";
 
-    private static string Nginx(string folder) => Daemon("nginx", $"{Command.Find("nginx")} -p {folder} -e {folder}/error.log -c {folder}/nginx.conf", $"{folder}/nginx.log");
+    // How a pod's program is started, with the files it needs written.
+    private static string StartOf(LabFolder lab, Pod pod, LabRecord record)
+    {
+        var folder = lab.PlaceFolder(pod.Metadata.Name);
+        switch (ProgramOf(pod))
+        {
+            case "nginx":
+                PrepareNginx(folder, pod);
+                return Daemon("nginx", $"{Command.Find("nginx")} -p {folder} -e {folder}/error.log -c {folder}/nginx.conf", $"{folder}/nginx.log");
+            case "dnsmasq":
+                return Daemon("dnsmasq", Dnsmasq(folder), $"{folder}/dnsmasq.log");
+            case Hostnames.ProcessName:
+                File.Delete(Hostnames.ReadyPath(lab, pod.Metadata.Name));
+                return Daemon(Hostnames.ProcessName, string.Join(' ', ((string[])[.. record.SelfCommand, LabProcess.HostnamesVerb, "--name", lab.Name, "--pod", pod.Metadata.Name]).Select(Quote)), $"{folder}/{Hostnames.ProcessName}.log");
+            default:
+                throw new InvalidOperationException($"Pod {pod.Metadata.Name} has no program.");
+        }
+    }
 
     private static void PrepareNginx(string folder, Pod pod)
     {

@@ -43,6 +43,7 @@ public sealed class SnapshotReaderTests
         snapshot.EndpointSlices[0].Endpoints.ShouldBeEmpty();
         snapshot.EndpointSlices[1].Endpoints.Single().Conditions.Ready.ShouldBeNull();
         snapshot.Unread.ShouldBeEmpty();
+        snapshot.IsRead("networkpolicies").ShouldBeFalse();
     }
 
     [Theory]
@@ -91,6 +92,79 @@ public sealed class SnapshotReaderTests
         Read("""{"kind":"PodList","apiVersion":"v1","items":[]}""").Unread.Select(u => u.What).ShouldNotContain("pods");
         Read("""{"kind":"List","apiVersion":"v1","items":null}""", "pods.json").Unread.Select(u => u.What).ShouldNotContain("pods");
         Read("""{"kind":"List","apiVersion":"v1","items":[]}""").Unread.Length.ShouldBe(4);
+        Read("""{"kind":"List","apiVersion":"v1","items":[]}""", "networkpolicies.json").IsRead("networkpolicies").ShouldBeTrue();
+    }
+
+    [Fact]
+    public void PoliciesNamespacesAndWarnings_AreKept()
+    {
+        var snapshot = Read("""
+            {"apiVersion":"v1","kind":"List","items":[
+              {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop","labels":{"team":"a"}}},
+              {"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"deny","namespace":"shop"},"spec":{"podSelector":{},"policyTypes":["Ingress"],
+                "ingress":[{"from":[{"namespaceSelector":{"matchExpressions":[{"key":"team","operator":"In","values":["a","b"]}]}},{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.1.0.0/16"]}}],
+                            "ports":[{"port":8080,"endPort":8090},{"protocol":"UDP","port":"dns"}]}]}},
+              {"apiVersion":"crd.projectcalico.org/v1","kind":"NetworkPolicy","metadata":{"name":"other"}},
+              {"apiVersion":"v1","kind":"Event","metadata":{"name":"p.1","namespace":"shop"},"type":"Warning","reason":"Unhealthy","message":"Readiness probe failed: HTTP probe failed with statuscode: 503",
+                "count":7,"lastTimestamp":"2026-01-02T03:04:05Z","involvedObject":{"kind":"Pod","namespace":"shop","name":"p","uid":"u1"}},
+              {"apiVersion":"v1","kind":"Event","metadata":{"name":"p.2","namespace":"shop"},"type":"Normal","reason":"Pulled","involvedObject":{"kind":"Pod","namespace":"shop","name":"p"}},
+              {"apiVersion":"v1","kind":"Event","metadata":{"name":"d.1","namespace":"shop"},"type":"Warning","reason":"X","involvedObject":{"kind":"Deployment","name":"p"}},
+              {"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"shop","uid":"u1","annotations":{"kubernetes.io/config.mirror":"0123","a":"b"}}},
+              {"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"bank","uid":"u2"}}
+            ]}
+            """);
+        snapshot.FindNamespace("shop")!.Metadata.Labels["team"].ShouldBe("a");
+        var policy = snapshot.PoliciesIn("shop").ShouldHaveSingleItem();
+        policy.Ref.ToString().ShouldBe("networkpolicy/shop/deny");
+        policy.Spec.PodSelector.IsEmpty.ShouldBeTrue();
+        policy.Spec.Ingress[0].From[0].NamespaceSelector!.ToString().ShouldBe("team in (a, b)");
+        policy.Spec.Ingress[0].From[0].PodSelector.ShouldBeNull();
+        policy.Spec.Ingress[0].From[1].IpBlock!.Except.ShouldBe(["10.1.0.0/16"]);
+        policy.Spec.Ingress[0].Ports.ShouldBe([new NetworkPolicyPort { Port = 8080, EndPort = 8090 }, new NetworkPolicyPort { Protocol = "UDP", Port = "dns" }]);
+        var pod = snapshot.FindPod("shop", "p")!;
+        snapshot.EventsOf(pod).ShouldHaveSingleItem().Message.ShouldBe("Readiness probe failed: HTTP probe failed with statuscode: 503");
+        snapshot.EventsOf(snapshot.FindPod("bank", "p")!).ShouldBeEmpty();
+        (pod.Metadata.StaticPodUid, pod.Metadata.Annotations.Count).ShouldBe(("0123", 1));
+    }
+
+    [Fact]
+    public void ConfigurationOfTheCluster_IsReadFromItsOwnConfigMapsOnly()
+    {
+        var snapshot = Read("""
+            apiVersion: v1
+            kind: List
+            items:
+            - apiVersion: v1
+              kind: ConfigMap
+              metadata: {name: kubelet-config, namespace: kube-system}
+              data:
+                kubelet: |
+                  apiVersion: kubelet.config.k8s.io/v1beta1
+                  kind: KubeletConfiguration
+                  clusterDNS:
+                  - 10.96.0.10
+                  clusterDomain: corp.internal
+            - apiVersion: v1
+              kind: ConfigMap
+              metadata: {name: kube-proxy, namespace: kube-system}
+              data:
+                config.conf: |
+                  kind: KubeProxyConfiguration
+                  clusterCIDR: 10.244.0.0/16,fd00:10:244::/56
+                  mode: ""
+                  iptables: {masqueradeAll: true}
+                kubeconfig.conf: "not looked at: ["
+            - apiVersion: v1
+              kind: ConfigMap
+              metadata: {name: coredns, namespace: shop}
+              data: {Corefile: "{{{"}
+            """, "objects.yaml");
+        (snapshot.ClusterDomain, snapshot.ClusterDomainFrom).ShouldBe(("corp.internal", "configmap/kube-system/kubelet-config"));
+        snapshot.Settings.Kubelet!.ClusterDns.ShouldBe(["10.96.0.10"]);
+        (snapshot.Settings.KubeProxy!.Mode, snapshot.Settings.KubeProxy.MasqueradeAll).ShouldBe((null, true));
+        snapshot.Settings.KubeProxy.ClusterCidrs.ShouldBe(["10.244.0.0/16", "fd00:10:244::/56"]);
+        snapshot.Unread.ShouldNotContain(u => u.What.StartsWith("configmap", StringComparison.Ordinal));
+        Read("kind: Service\nmetadata: {name: a}\n").ClusterDomainFrom.ShouldBeNull();
     }
 
     [Theory]

@@ -146,21 +146,4 @@ public sealed class RulesServiceMeaningTests
         ServiceMeaning.ParseName(snapshot, "a.my-nginx.default.svc.cluster.local.").ShouldBe(new ServiceName("default", "my-nginx", "a"));
         ServiceMeaning.ParseName(snapshot, "example.com").ShouldBeNull();
     }
-
-    [Fact]
-    public void ExpectedResolver_FollowsDnsPolicyAndConfig()
-    {
-        var dns = new Service { Metadata = new ObjectMeta { Name = "kube-dns", Namespace = "kube-system" }, Spec = new ServiceSpec { ClusterIP = "10.96.0.10" } };
-        var snapshot = new ClusterSnapshot { Services = [dns] };
-        var resolver = ServiceMeaning.ExpectedResolver(snapshot, P("a"))!;
-        resolver.Nameservers.ShouldBe([IpAddress.Parse("10.96.0.10")]);
-        resolver.Search.ShouldBe(["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
-        resolver.Ndots.ShouldBe(5);
-        ServiceMeaning.ExpectedResolver(snapshot, P("a") with { Spec = new PodSpec { DnsPolicy = "Default" } }).ShouldBeNull();
-        ServiceMeaning.ExpectedResolver(snapshot, P("a") with { Spec = new PodSpec { HostNetwork = true } }).ShouldBeNull();
-        ServiceMeaning.ExpectedResolver(snapshot, P("a") with { Spec = new PodSpec { HostNetwork = true, DnsPolicy = "ClusterFirstWithHostNet" } })!.Ndots.ShouldBe(5);
-        var custom = ServiceMeaning.ExpectedResolver(snapshot, P("a") with { Spec = new PodSpec { DnsPolicy = "None", DnsConfig = new PodDnsConfig { Nameservers = ["1.1.1.1"], Searches = ["x"], Options = [new PodDnsConfigOption("ndots", "2")] } } })!;
-        custom.Nameservers.ShouldBe([IpAddress.Parse("1.1.1.1")]);
-        custom.Ndots.ShouldBe(2);
-    }
 }

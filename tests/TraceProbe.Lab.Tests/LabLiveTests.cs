@@ -33,7 +33,7 @@ public class LabLiveTests
         live.Curl("node-1", FullName).ShouldContain("Served by");
 
         var places = lab.Places;
-        places.Select(p => p.Name).Order().ShouldBe(["node/node-1", "node/node-2", "outside", "pod/default/my-nginx-tsyps", "pod/default/my-nginx-wu92j", "pod/default/ubuntu", "pod/kube-system/coredns-6d4b75cb6d-x7k2p"]);
+        places.Select(p => p.Name).Order().ShouldBe(["node/node-1", "node/node-2", "outside", "pod/default/hostnames-632524106-bbpiw", "pod/default/my-nginx-tsyps", "pod/default/my-nginx-wu92j", "pod/default/ubuntu", "pod/kube-system/coredns-6d4b75cb6d-x7k2p"]);
         foreach (var place in places)
         {
             new FileInfo($"/proc/{place.Pid}/ns/net").LinkTarget.ShouldBe($"net:[{place.NetNs}]");
@@ -72,10 +72,10 @@ public class LabLiveTests
             ("service-rule-missing", ClusterIPv6, "(28)"),
             ("no-listener", ClusterIPv4, "(7)"),
         };
-        symptoms.Select(s => s.Fault).ShouldBe(Fault.All.Select(f => f.Name));
-        foreach (var (fault, url, symptom) in symptoms)
+        foreach (var (name, url, symptom) in symptoms)
         {
-            live.Lab.Break(fault);
+            var fault = Fault.Find(name).Name;
+            live.Lab.Break(name);
             live.Lab.ActiveFaults.Select(f => f.Name).ShouldBe([fault]);
             live.Curl("pod/ubuntu", url).ShouldContain(symptom, customMessage: fault);
 

@@ -48,7 +48,7 @@ public class LabTextTests
     {
         var nat = UserspaceRules.Write(SlicesTests.Cluster(s => s), IpAddress.Parse("10.77.0.11"), new Dictionary<string, int>
         {
-            ["default/kubernetes:https/tcp"] = 35039, ["default/my-nginx:/tcp"] = 35040, ["kube-system/kube-dns:dns/udp"] = 35041, ["kube-system/kube-dns:dns-tcp/tcp"] = 35042,
+            ["default/kubernetes:https/tcp"] = 35039, ["default/hostnames:http/tcp"] = 35037, ["default/hostnames:udp/udp"] = 35038, ["default/my-nginx:/tcp"] = 35040, ["kube-system/kube-dns:dns/udp"] = 35041, ["kube-system/kube-dns:dns-tcp/tcp"] = 35042,
         })[2];
 
         nat.Rules.ShouldContain("-A KUBE-PORTALS-CONTAINER -d 10.96.0.159/32 -p tcp -m comment --comment \"default/my-nginx:\" -m tcp --dport 8080 -j REDIRECT --to-ports 35040");
@@ -105,7 +105,7 @@ public class LabTextTests
     [Fact]
     public void Faults_HaveNamesOfTheirOwn()
     {
-        Fault.All.Select(f => f.Name).ShouldBeUnique();
+        Fault.All.Select(f => f.ToString()).ShouldBeUnique();
         Should.Throw<LabException>(() => Fault.Find("nope")).Message.ShouldContain("wrong-target-port");
     }
 }

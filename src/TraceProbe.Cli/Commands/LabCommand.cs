@@ -28,7 +28,7 @@ internal static class LabCommand
     /// <summary>The command with its verbs.</summary>
     public static Command Create() => new Verb("lab", "Build a small cluster of this machine's own network namespaces, break it, and mend it. Needs root; nothing in it leaves the machine.")
     {
-        Subcommands = { Up(), Down(), Break(), Mend(), Exec(), List(), Status() },
+        Subcommands = { Up(), Down(), Break(), Mend(), Exec(), List(), Faults(), Status() },
         Examples =
         [
             ("sudo traceprobe lab up", "two nodes, pods, a DNS server, kube-proxy's rules"),
@@ -77,16 +77,23 @@ internal static class LabCommand
     private static Argument<T> FaultArgument<T>(string description)
     {
         var fault = new Argument<T>("FAULT") { Description = description, HelpName = "FAULT" };
-        fault.CompletionSources.Add(_ => Fault.All.Select(f => new CompletionItem(f.Name)));
+        fault.CompletionSources.Add(_ => Fault.All.Select(f => f.Name).Distinct().Select(n => new CompletionItem(n)));
         fault.Validators.Add(result =>
         {
-            if (result.Tokens is [var token, ..] && Fault.All.All(f => f.Name != token.Value))
+            if (result.Tokens is [var token, ..] && Fault.All.All(f => f.Name != token.Value && f.Alias != token.Value))
             {
                 var near = NearestNames.Of(token.Value, Fault.All.Select(f => f.Name));
-                result.AddError($"'{token.Value}' is no fault; {(near.IsEmpty ? $"there are {string.Join(", ", Fault.All.Select(f => f.Name))}" : $"did you mean {string.Join(" or ", near)}?")}");
+                result.AddError($"'{token.Value}' is no fault; {(near.IsEmpty ? $"there are {string.Join(", ", Fault.All.Select(f => f.Name).Distinct())}" : $"did you mean {string.Join(" or ", near)}?")}");
             }
         });
         return fault;
+    }
+
+    private static Option<string?> VariantOption(string description)
+    {
+        var variant = new Option<string?>("--variant") { Description = description, HelpName = "VARIANT" };
+        variant.CompletionSources.Add(_ => Fault.All.Select(f => f.Variant).OfType<string>().Distinct().Select(v => new CompletionItem(v)));
+        return variant;
     }
 
     private static Lab.Lab Existing(string? option) => Lab.Lab.Open(NameOf(option) ?? DefaultName);
@@ -134,17 +141,23 @@ internal static class LabCommand
     private static Verb Break()
     {
         var name = Which();
-        var fault = FaultArgument<string>("One of: " + string.Join(", ", Fault.All.Select(f => f.Name)) + ".");
-        var command = new Verb("break", "Break a lab in one way, until it is mended.") { Examples = [.. Fault.All.Select(f => ($"sudo traceprobe lab break {f.Name}", f.Description))] };
+        var fault = FaultArgument<string>("The failure class to make. One of: " + string.Join(", ", Fault.All.Select(f => f.Name).Distinct()) + ".");
+        var variant = VariantOption("Which of several ways to it; 'traceprobe lab faults' lists them.");
+        var command = new Verb("break", "Break a lab in one way, until it is mended.")
+        {
+            Examples = [.. ((string[])["wrong-target-port", "selector-matches-nothing", "no-listener"]).Select(n => Fault.Find(n)).Select(f => ($"sudo traceprobe lab break {f}", f.Description))],
+        };
         command.Arguments.Add(fault);
+        command.Options.Add(variant);
         command.Options.Add(name);
         command.SetAction(parsed =>
         {
-            var broken = Fault.Find(parsed.GetRequiredValue(fault));
-            Existing(parsed.GetValue(name)).Break(broken.Name);
+            var broken = Fault.Find(parsed.GetRequiredValue(fault), parsed.GetValue(variant));
+            Existing(parsed.GetValue(name)).Break(broken);
             var page = new Page(CommandLine.Style(parsed));
-            page.Paragraph($"{broken.Name}: {broken.Description}", 0);
+            page.Paragraph($"{broken.Name}{(broken.Variant is { } which ? $" ({which})" : "")}: {broken.Description}", 0);
             page.Paragraph(broken.Symptom, 2, Ink.Dim);
+            page.Verbatim($"traceprobe trace {broken.Url} --from {broken.From}", 2, Ink.None);
             Console.Out.Write(page);
             return ExitCode.Healthy;
         });
@@ -156,13 +169,15 @@ internal static class LabCommand
         var name = Which();
         var fault = FaultArgument<string?>("The fault to mend; all of them without it.");
         fault.Arity = ArgumentArity.ZeroOrOne;
+        var variant = VariantOption("Only this way to it.");
         var command = new Verb("mend", "Mend a lab.");
         command.Arguments.Add(fault);
+        command.Options.Add(variant);
         command.Options.Add(name);
         command.SetAction(parsed =>
         {
-            var mended = Existing(parsed.GetValue(name)).Mend(parsed.GetValue(fault));
-            Console.Out.WriteLine(mended.IsEmpty ? "Nothing was broken." : $"Mended: {string.Join(", ", mended.Select(f => f.Name))}.");
+            var mended = Existing(parsed.GetValue(name)).Mend(parsed.GetValue(fault), parsed.GetValue(variant));
+            Console.Out.WriteLine(mended.IsEmpty ? "Nothing was broken." : $"Mended: {string.Join(", ", mended)}.");
             return ExitCode.Healthy;
         });
         return command;
@@ -197,7 +212,7 @@ internal static class LabCommand
 
     private static Verb List()
     {
-        var command = new Verb("list", "List the labs on this machine.");
+        var command = new Verb("list", "List the labs on this machine, and the ways in which they can be broken.");
         command.SetAction(parsed =>
         {
             var page = new Page(CommandLine.Style(parsed));
@@ -209,15 +224,47 @@ internal static class LabCommand
                 page.Row(0, new Cell(name, 20), new Cell(state));
             }
 
-            Console.Out.Write(page);
             if (Lab.Lab.Names.IsEmpty)
             {
                 Console.Error.WriteLine("There is no lab. Make one with: sudo traceprobe lab up");
             }
+            else
+            {
+                page.Blank();
+            }
 
+            page.Paragraph("What 'traceprobe lab break' can do to one:", 0);
+            Describe(page);
+            Console.Out.Write(page);
             return ExitCode.Healthy;
         });
         return command;
+    }
+
+    private static Verb Faults()
+    {
+        var command = new Verb("faults", "List the ways in which a lab can be broken, each in a sentence.");
+        command.SetAction(parsed =>
+        {
+            var page = new Page(CommandLine.Style(parsed));
+            Describe(page);
+            Console.Out.Write(page);
+            return ExitCode.Healthy;
+        });
+        return command;
+    }
+
+    private static void Describe(Page page)
+    {
+        foreach (var stage in Fault.All.GroupBy(f => FailureClassInfo.Of(f.Class).Stage!.Value))
+        {
+            page.Heading(TextReport.Name(stage.Key));
+            foreach (var fault in stage)
+            {
+                page.Verbatim(fault.ToString(), 2, Ink.None);
+                page.Paragraph(fault.Description, 6, Ink.Dim);
+            }
+        }
     }
 
     private static Verb Status()
@@ -261,7 +308,7 @@ internal static class LabCommand
 
     private static string Word(ProxyMode mode) => Modes.First(m => m.Mode == mode).Word;
 
-    private static string Broken(Lab.Lab lab) => lab.ActiveFaults is { IsEmpty: false } faults ? $", broken: {string.Join(", ", faults.Select(f => f.Name))}" : "";
+    private static string Broken(Lab.Lab lab) => lab.ActiveFaults is { IsEmpty: false } faults ? $", broken: {string.Join(", ", faults)}" : "";
 
     // Told only when it takes long enough for somebody to wonder.
     private sealed class Progress : IProgress<string>

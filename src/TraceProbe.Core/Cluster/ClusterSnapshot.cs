@@ -17,6 +17,9 @@ public sealed record ClusterSnapshot
     /// <summary>The cluster's DNS domain.</summary>
     public string ClusterDomain { get; init => field = value ?? "cluster.local"; } = "cluster.local";
 
+    /// <summary>Where the domain stands, such as <c>configmap/kube-system/coredns</c>; null when it is only what clusters have that nobody told otherwise.</summary>
+    public string? ClusterDomainFrom { get; init; }
+
     /// <summary>Services.</summary>
     public ImmutableArray<Service> Services { get; init => field = value.IsDefault ? [] : value; } = [];
 
@@ -29,8 +32,27 @@ public sealed record ClusterSnapshot
     /// <summary>Nodes.</summary>
     public ImmutableArray<Node> Nodes { get; init => field = value.IsDefault ? [] : value; } = [];
 
+    /// <summary>Namespaces; empty also where they were not asked for, see <see cref="IsRead"/>.</summary>
+    public ImmutableArray<Namespace> Namespaces { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>NetworkPolicies; empty also where they were not asked for, see <see cref="IsRead"/>.</summary>
+    public ImmutableArray<NetworkPolicy> NetworkPolicies { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>Warnings about Pods; empty also where they were not asked for.</summary>
+    public ImmutableArray<PodEvent> Events { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>What ConfigMaps say of the cluster's DNS, kubelets and kube-proxies; nothing where they were not asked for.</summary>
+    public ClusterSettings Settings { get; init => field = value ?? new(); } = new();
+
     /// <summary>Kinds that could not be read, each with the reason.</summary>
     public ImmutableArray<Unread> Unread { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>Which of the kinds were read that most verdicts do without: <c>namespaces</c>, <c>networkpolicies</c>, <c>events</c>.</summary>
+    public ImmutableArray<string> AlsoRead { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>Whether a kind was read, so that there is none where none is found.</summary>
+    /// <param name="what">The kind as kubectl names several of it: <c>networkpolicies</c>.</param>
+    public bool IsRead(string what) => (what is not ("namespaces" or "networkpolicies" or "events") || AlsoRead.Contains(what)) && !Unread.Any(u => u.What == what);
 
     /// <summary>The Service of that name, or null.</summary>
     public Service? FindService(string ns, string name) => Index.Services.GetValueOrDefault((ns, name));
@@ -53,6 +75,22 @@ public sealed record ClusterSnapshot
     /// <summary>The Node of that name, or null.</summary>
     public Node? FindNode(string name) => Index.Nodes.GetValueOrDefault(name);
 
+    /// <summary>The Namespace of that name, or null.</summary>
+    public Namespace? FindNamespace(string name) => Index.Namespaces.GetValueOrDefault(name);
+
+    /// <summary>The NetworkPolicies of a namespace.</summary>
+    public IEnumerable<NetworkPolicy> PoliciesIn(string ns) => Index.Policies.GetValueOrDefault(ns) ?? [];
+
+    /// <summary>What was last warned of a Pod, the newest first.</summary>
+    public IEnumerable<PodEvent> EventsOf(Pod pod)
+    {
+        ArgumentNullException.ThrowIfNull(pod);
+        return (Index.Events.GetValueOrDefault((pod.Metadata.Namespace ?? "default", pod.Metadata.Name)) ?? [])
+            // A pod made anew under its old name (of a StatefulSet) inherits no warnings.
+            .Where(e => e.InvolvedObject.Uid is null || pod.Metadata.Uid is null || e.InvolvedObject.Uid == pod.Metadata.Uid || e.InvolvedObject.Uid == pod.Metadata.StaticPodUid)
+            .OrderByDescending(e => e.Last);
+    }
+
     /// <summary>The EndpointSlices of a Service.</summary>
     public IEnumerable<EndpointSlice> SlicesOf(Service service)
     {
@@ -68,15 +106,15 @@ public sealed record ClusterSnapshot
             .Where(p => service.Spec.Selector.All(want => p.Metadata.Labels.GetValueOrDefault(want.Key) == want.Value));
     }
 
-    /// <summary>The cluster's DNS Service: kube-system/kube-dns by name, else the one labelled <c>k8s-app=kube-dns</c>; null when there is none.</summary>
+    /// <summary>The cluster's DNS Service, see <see cref="DnsMeaning.FindService"/>; null when there is none.</summary>
     [JsonIgnore]
-    public Service? ClusterDns => FindService("kube-system", "kube-dns")
-        ?? Services.FirstOrDefault(s => s.Metadata.Labels.GetValueOrDefault("k8s-app") == "kube-dns");
+    public Service? ClusterDns => Index.ClusterDns;
 
     /// <summary>Whether both hold the same lists of objects; the objects themselves are not compared.</summary>
     /// <param name="other">The other snapshot.</param>
-    public bool Equals(ClusterSnapshot? other) => other is not null && ClusterDomain == other.ClusterDomain && Services == other.Services
-        && EndpointSlices == other.EndpointSlices && Pods == other.Pods && Nodes == other.Nodes && Unread == other.Unread;
+    public bool Equals(ClusterSnapshot? other) => other is not null && ClusterDomain == other.ClusterDomain && ClusterDomainFrom == other.ClusterDomainFrom && Services == other.Services
+        && EndpointSlices == other.EndpointSlices && Pods == other.Pods && Nodes == other.Nodes && Namespaces == other.Namespaces && NetworkPolicies == other.NetworkPolicies
+        && Events == other.Events && Settings == other.Settings && Unread == other.Unread && AlsoRead == other.AlsoRead;
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(ClusterDomain, Services, EndpointSlices, Pods, Nodes, Unread);
@@ -105,6 +143,10 @@ public sealed record ClusterSnapshot
         private readonly ImmutableArray<EndpointSlice> _slices = of.EndpointSlices;
         private readonly ImmutableArray<Pod> _pods = of.Pods;
         private readonly ImmutableArray<Node> _nodes = of.Nodes;
+        private readonly ImmutableArray<Namespace> _namespaces = of.Namespaces;
+        private readonly ImmutableArray<NetworkPolicy> _policies = of.NetworkPolicies;
+        private readonly ImmutableArray<PodEvent> _events = of.Events;
+        private readonly Lazy<Service?> _clusterDns = new(() => DnsMeaning.FindService(of.Services), LazyThreadSafetyMode.PublicationOnly);
 
         public Dictionary<(string Namespace, string Name), Service> Services
             => field ??= First(_services, s => (s.Metadata.Namespace ?? "default", s.Metadata.Name));
@@ -122,10 +164,20 @@ public sealed record ClusterSnapshot
         public Dictionary<(string? Namespace, string Service), List<EndpointSlice>> Slices
             => field ??= Groups(_slices.Where(s => s.ServiceName is not null), s => (s.Metadata.Namespace, s.ServiceName!));
 
+        public Dictionary<string, Namespace> Namespaces => field ??= First(_namespaces, n => n.Metadata.Name);
+
+        public Dictionary<string, List<NetworkPolicy>> Policies => field ??= Groups(_policies, p => p.Metadata.Namespace ?? "default");
+
+        public Dictionary<(string Namespace, string Pod), List<PodEvent>> Events
+            => field ??= Groups(_events, e => (e.InvolvedObject.Namespace ?? e.Metadata.Namespace ?? "default", e.InvolvedObject.Name));
+
+        public Service? ClusterDns => _clusterDns.Value;
+
         public Dictionary<string, List<Pod>> PodsByNamespace => field ??= Groups(_pods, p => p.Metadata.Namespace ?? "");
 
         public bool IsOf(ClusterSnapshot snapshot)
-            => _services == snapshot.Services && _slices == snapshot.EndpointSlices && _pods == snapshot.Pods && _nodes == snapshot.Nodes;
+            => _services == snapshot.Services && _slices == snapshot.EndpointSlices && _pods == snapshot.Pods && _nodes == snapshot.Nodes
+                && _namespaces == snapshot.Namespaces && _policies == snapshot.NetworkPolicies && _events == snapshot.Events;
 
         private static Dictionary<TKey, T> First<TKey, T>(ImmutableArray<T> objects, Func<T, TKey> key)
             where TKey : notnull

@@ -44,6 +44,9 @@ public sealed record Endpoint
     /// <summary>The object behind the address, mostly a Pod.</summary>
     public ObjectReference? TargetRef { get; init; }
 
+    /// <summary>The first part of its own name under the Service's; null when it has none.</summary>
+    public string? Hostname { get; init; }
+
     /// <summary>The node the endpoint is on; null when not known (v1beta1 has it in its topology).</summary>
     public string? NodeName { get; init; }
 

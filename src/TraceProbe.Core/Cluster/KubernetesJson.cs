@@ -18,4 +18,9 @@ namespace TraceProbe.Core.Cluster;
 [JsonSerializable(typeof(ImmutableArray<EndpointPort>))]
 [JsonSerializable(typeof(Pod))]
 [JsonSerializable(typeof(Node))]
+[JsonSerializable(typeof(Namespace))]
+[JsonSerializable(typeof(NetworkPolicy))]
+[JsonSerializable(typeof(PodEvent))]
+[JsonSerializable(typeof(ConfigMap))]
+[JsonSerializable(typeof(ClusterSettings))]
 public sealed partial class KubernetesJson : JsonSerializerContext;

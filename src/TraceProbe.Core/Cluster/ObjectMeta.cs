@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -20,6 +21,9 @@ public sealed record ObjectMeta
     /// <summary>Labels; empty when there are none.</summary>
     public ImmutableSortedDictionary<string, string> Labels { get; init => field = value ?? ImmutableSortedDictionary<string, string>.Empty; } = ImmutableSortedDictionary<string, string>.Empty;
 
+    /// <summary>Those annotations that <see cref="UsesAnnotation"/> names, others are not kept; empty when there are none.</summary>
+    public ImmutableSortedDictionary<string, string> Annotations { get; init => field = value ?? ImmutableSortedDictionary<string, string>.Empty; } = ImmutableSortedDictionary<string, string>.Empty;
+
     /// <summary>When the object was created.</summary>
     public DateTimeOffset? CreationTimestamp { get; init; }
 
@@ -28,6 +32,17 @@ public sealed record ObjectMeta
 
     /// <summary>The owners, nearest first.</summary>
     public ImmutableArray<OwnerReference> OwnerReferences { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>
+    /// The UID that a static pod has on its node, where its cgroups are named after it. The Pod in the API is a mirror with a UID of its own;
+    /// the kubelet notes the static pod's in an annotation (pkg/kubelet/types/pod_update.go). Null for other objects.
+    /// </summary>
+    [JsonIgnore]
+    public string? StaticPodUid => Annotations.GetValueOrDefault("kubernetes.io/config.mirror") ?? Annotations.GetValueOrDefault("kubernetes.io/config.hash");
+
+    /// <summary>Whether an annotation of that key is kept.</summary>
+    public static bool UsesAnnotation(string key) => key is "kubernetes.io/config.mirror" or "kubernetes.io/config.hash"
+        or "service.kubernetes.io/topology-mode" or "service.kubernetes.io/topology-aware-hints";
 }
 
 /// <summary>metav1.OwnerReference: what made an object.</summary>

@@ -41,7 +41,40 @@ public sealed record PodSpec
 
     /// <summary>The containers.</summary>
     public ImmutableArray<Container> Containers { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>The containers that run before these, one after the other, or beside them when their restart policy is Always (sidecars).</summary>
+    public ImmutableArray<Container> InitContainers { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>The first part of the pod's own name in DNS; null when it has none.</summary>
+    public string? Hostname { get; init; }
+
+    /// <summary>The headless Service that its own name is under; null when it has none.</summary>
+    public string? Subdomain { get; init; }
+
+    /// <summary>Lines that the kubelet adds to the pod's hosts file.</summary>
+    public ImmutableArray<HostAlias> HostAliases { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>Further conditions that must be True for the pod to be ready.</summary>
+    public ImmutableArray<PodReadinessGate> ReadinessGates { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>The containers that answer while the pod runs: <see cref="Containers"/>, then the sidecars among <see cref="InitContainers"/>.</summary>
+    [JsonIgnore]
+    public IEnumerable<Container> LastingContainers => InitContainers.IsEmpty ? Containers : Containers.Concat(InitContainers.Where(c => c.IsSidecar));
 }
+
+/// <summary>core/v1 HostAlias.</summary>
+public sealed record HostAlias
+{
+    /// <summary>The address.</summary>
+    public string Ip { get; init => field = value ?? ""; } = "";
+
+    /// <summary>The names that it gets.</summary>
+    public ImmutableArray<string> Hostnames { get; init => field = value.IsDefault ? [] : value; } = [];
+}
+
+/// <summary>core/v1 PodReadinessGate.</summary>
+/// <param name="ConditionType">The condition's type.</param>
+public sealed record PodReadinessGate(string ConditionType);
 
 /// <summary>core/v1 PodDNSConfig.</summary>
 public sealed record PodDnsConfig
@@ -75,6 +108,19 @@ public sealed record Container
 
     /// <summary>The readiness probe; null when there is none.</summary>
     public Probe? ReadinessProbe { get; init; }
+
+    /// <summary>The liveness probe, which restarts the container; null when there is none.</summary>
+    public Probe? LivenessProbe { get; init; }
+
+    /// <summary>The startup probe, which holds the other probes back until it has passed once; null when there is none.</summary>
+    public Probe? StartupProbe { get; init; }
+
+    /// <summary>Always for a sidecar among the init containers; null for all others.</summary>
+    public string? RestartPolicy { get; init; }
+
+    /// <summary>Whether an init container keeps running beside the containers (Kubernetes 1.28 and later).</summary>
+    [JsonIgnore]
+    public bool IsSidecar => RestartPolicy == "Always";
 }
 
 /// <summary>core/v1 ContainerPort.</summary>
@@ -102,6 +148,21 @@ public sealed record Probe
 
     /// <summary>A command.</summary>
     public ExecAction? Exec { get; init; }
+
+    /// <summary>A question by gRPC.</summary>
+    public GrpcAction? Grpc { get; init; }
+
+    /// <summary>How long the kubelet waits before the first attempt, in seconds; null for 0.</summary>
+    public int? InitialDelaySeconds { get; init; }
+
+    /// <summary>How long an attempt may take, in seconds; null for 1.</summary>
+    public int? TimeoutSeconds { get; init; }
+
+    /// <summary>How far apart attempts are, in seconds; null for 10.</summary>
+    public int? PeriodSeconds { get; init; }
+
+    /// <summary>How many attempts in a row must fail; null for 3.</summary>
+    public int? FailureThreshold { get; init; }
 }
 
 /// <summary>core/v1 HTTPGetAction.</summary>
@@ -112,6 +173,22 @@ public sealed record HttpGetAction
 
     /// <summary>The port or its name.</summary>
     public IntOrString Port { get; init; }
+
+    /// <summary>HTTP or HTTPS; null for HTTP.</summary>
+    public string? Scheme { get; init; }
+
+    /// <summary>The host to ask in the place of the pod; null for the pod.</summary>
+    public string? Host { get; init; }
+}
+
+/// <summary>core/v1 GRPCAction (grpc.health.v1).</summary>
+public sealed record GrpcAction
+{
+    /// <summary>The port.</summary>
+    public int Port { get; init; }
+
+    /// <summary>The service that is asked for; null for the server as a whole.</summary>
+    public string? Service { get; init; }
 }
 
 /// <summary>core/v1 TCPSocketAction.</summary>
@@ -148,6 +225,15 @@ public sealed record PodStatus
 
     /// <summary>The containers' states.</summary>
     public ImmutableArray<ContainerStatus> ContainerStatuses { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>The states of those that run before them.</summary>
+    public ImmutableArray<ContainerStatus> InitContainerStatuses { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>A word for the pod's state, such as <c>Evicted</c>; null mostly.</summary>
+    public string? Reason { get; init; }
+
+    /// <summary>A sentence for it.</summary>
+    public string? Message { get; init; }
 }
 
 /// <summary>core/v1 PodIP.</summary>
@@ -178,6 +264,9 @@ public sealed record ContainerStatus
 
     /// <summary>Whether its readiness probe passes.</summary>
     public bool Ready { get; init; }
+
+    /// <summary>Whether its startup probe has passed; null when not told.</summary>
+    public bool? Started { get; init; }
 
     /// <summary>How often it was restarted.</summary>
     public int RestartCount { get; init; }
@@ -216,4 +305,13 @@ public sealed record ContainerStateDetail
 
     /// <summary>The exit code of an ended container.</summary>
     public int? ExitCode { get; init; }
+
+    /// <summary>The signal that ended it, where the runtime tells one; null or 0 otherwise.</summary>
+    public int? Signal { get; init; }
+
+    /// <summary>When it began to run; null for a waiting container.</summary>
+    public DateTimeOffset? StartedAt { get; init; }
+
+    /// <summary>When it ended; null for others.</summary>
+    public DateTimeOffset? FinishedAt { get; init; }
 }

@@ -65,6 +65,9 @@ public sealed record ServiceSpec
     /// <summary>IPv4, IPv6.</summary>
     public ImmutableArray<string> IpFamilies { get; init => field = value.IsDefault ? [] : value; } = [];
 
+    /// <summary><c>PreferClose</c>, <c>PreferSameZone</c> or <c>PreferSameNode</c>; null for no preference.</summary>
+    public string? TrafficDistribution { get; init; }
+
     /// <summary>Whether pods that are not ready are published in DNS and endpoints.</summary>
     public bool PublishNotReadyAddresses { get; init; }
 

@@ -1,7 +1,4 @@
 using System.Collections.Immutable;
-using System.Globalization;
-using TraceProbe.Core.Net;
-using TraceProbe.Core.Requests;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -57,69 +54,6 @@ public static partial class ServiceMeaning
         var labels = text[..^suffix.Length].Split('.');
         return labels.Length < 2 || labels.Any(l => l.Length == 0) ? null
             : new ServiceName(labels[^1], labels[^2], labels.Length > 2 ? string.Join('.', labels[..^2]) : null);
-    }
-
-    /// <summary>
-    /// The resolv.conf that the kubelet gives a pod (pkg/kubelet/network/dns/dns.go): for ClusterFirst the cluster's DNS, the
-    /// namespace's search list and ndots 5; for Default the node's own; and what dnsConfig adds.
-    /// </summary>
-    /// <param name="snapshot">The cluster.</param>
-    /// <param name="pod">The pod.</param>
-    /// <param name="node">The node's own resolv.conf, whose search domains come last; null when not known.</param>
-    /// <returns>What it should be; null when it is the node's own and that is not known, or when there is no cluster DNS Service.</returns>
-    public static ResolverConfiguration? ExpectedResolver(ClusterSnapshot snapshot, Pod pod, ResolverConfiguration? node = null)
-    {
-        ArgumentNullException.ThrowIfNull(snapshot);
-        ArgumentNullException.ThrowIfNull(pod);
-        var policy = pod.Spec.DnsPolicy;
-        if (policy == "ClusterFirst" && pod.Spec.HostNetwork)
-        {
-            policy = "Default"; // a trap of its own: host-network pods need ClusterFirstWithHostNet
-        }
-
-        ResolverConfiguration result;
-        switch (policy)
-        {
-            case "None":
-                result = new ResolverConfiguration();
-                break;
-            case "Default":
-                if (node is null)
-                {
-                    return null;
-                }
-
-                result = node;
-                break;
-            default:
-                if (snapshot.ClusterDns is not { } dns || ClusterAddresses(dns) is not { IsEmpty: false } addresses)
-                {
-                    return null;
-                }
-
-                var domain = snapshot.ClusterDomain;
-                result = new ResolverConfiguration
-                {
-                    // A dual-stack DNS Service has two addresses, but the kubelet is configured with the first, mostly.
-                    Nameservers = [addresses[0]],
-                    Search = [.. new[] { $"{pod.Metadata.Namespace ?? "default"}.svc.{domain}", $"svc.{domain}", domain }.Concat(node?.Search ?? []).Distinct()],
-                    Ndots = 5,
-                };
-                break;
-        }
-
-        if (pod.Spec.DnsConfig is { } config)
-        {
-            var ndots = config.Options.LastOrDefault(o => o.Name == "ndots")?.Value;
-            result = result with
-            {
-                Nameservers = [.. result.Nameservers.Concat(config.Nameservers.Select(n => IpAddress.TryParse(n, null, out var a) ? a : default)).Distinct()],
-                Search = [.. result.Search.Concat(config.Searches).Distinct()],
-                Ndots = int.TryParse(ndots, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : result.Ndots,
-            };
-        }
-
-        return result with { Path = null };
     }
 }
 

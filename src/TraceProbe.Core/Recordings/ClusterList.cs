@@ -24,6 +24,24 @@ internal static class ClusterList
         {
             writer.WriteStartObject();
             writer.WriteString("clusterDomain"u8, cluster.ClusterDomain);
+            if (cluster.ClusterDomainFrom is { } from)
+            {
+                writer.WriteString("clusterDomainFrom"u8, from);
+            }
+
+            if (cluster.Settings != new ClusterSettings())
+            {
+                writer.WritePropertyName("settings"u8);
+                JsonSerializer.Serialize(writer, cluster.Settings, KubernetesJson.Default.ClusterSettings);
+            }
+
+            writer.WriteStartArray("alsoRead"u8);
+            foreach (var kind in cluster.AlsoRead)
+            {
+                writer.WriteStringValue(kind);
+            }
+
+            writer.WriteEndArray();
             writer.WriteStartArray("unread"u8);
             foreach (var unread in cluster.Unread)
             {
@@ -40,9 +58,12 @@ internal static class ClusterList
         buffer.Write(",\"items\":["u8);
         var first = true;
         WriteItems(buffer, ref first, "{\"apiVersion\":\"v1\",\"kind\":\"Node\","u8, cluster.Nodes, KubernetesJson.Default.Node);
+        WriteItems(buffer, ref first, "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\","u8, cluster.Namespaces, KubernetesJson.Default.Namespace);
         WriteItems(buffer, ref first, "{\"apiVersion\":\"v1\",\"kind\":\"Service\","u8, cluster.Services, KubernetesJson.Default.Service);
         WriteItems(buffer, ref first, "{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\","u8, cluster.EndpointSlices, KubernetesJson.Default.EndpointSlice);
         WriteItems(buffer, ref first, "{\"apiVersion\":\"v1\",\"kind\":\"Pod\","u8, cluster.Pods, KubernetesJson.Default.Pod);
+        WriteItems(buffer, ref first, "{\"apiVersion\":\"networking.k8s.io/v1\",\"kind\":\"NetworkPolicy\","u8, cluster.NetworkPolicies, KubernetesJson.Default.NetworkPolicy);
+        WriteItems(buffer, ref first, "{\"apiVersion\":\"v1\",\"kind\":\"Event\","u8, cluster.Events, KubernetesJson.Default.PodEvent);
         buffer.Write("\n]}\n"u8);
         return buffer.WrittenSpan.ToArray();
     }
@@ -62,6 +83,9 @@ internal static class ClusterList
         var slices = ImmutableArray.CreateBuilder<EndpointSlice>();
         var pods = ImmutableArray.CreateBuilder<Pod>();
         var nodes = ImmutableArray.CreateBuilder<Cluster.Node>();
+        var namespaces = ImmutableArray.CreateBuilder<Namespace>();
+        var policies = ImmutableArray.CreateBuilder<NetworkPolicy>();
+        var events = ImmutableArray.CreateBuilder<PodEvent>();
         var index = 0;
         foreach (var item in items.EnumerateArray())
         {
@@ -72,13 +96,19 @@ internal static class ClusterList
                 case "EndpointSlice": slices.Add(item.Deserialize(KubernetesJson.Default.EndpointSlice)!); break;
                 case "Pod": pods.Add(item.Deserialize(KubernetesJson.Default.Pod)!); break;
                 case "Node": nodes.Add(item.Deserialize(KubernetesJson.Default.Node)!); break;
-                default: throw new JsonException($"items[{index}] is of kind '{kind}'; a recording holds Service, EndpointSlice, Pod and Node.");
+                case "Namespace": namespaces.Add(item.Deserialize(KubernetesJson.Default.Namespace)!); break;
+                case "NetworkPolicy": policies.Add(item.Deserialize(KubernetesJson.Default.NetworkPolicy)!); break;
+                case "Event": events.Add(item.Deserialize(KubernetesJson.Default.PodEvent)!); break;
+                default: throw new JsonException($"items[{index}] is of kind '{kind}'; a recording holds Service, EndpointSlice, Pod, Node, Namespace, NetworkPolicy and Event.");
             }
 
             index++;
         }
 
         var domain = ClusterSnapshot.Empty.ClusterDomain;
+        string? domainFrom = null;
+        ClusterSettings? settings = null;
+        var alsoRead = ImmutableArray.CreateBuilder<string>();
         var unread = ImmutableArray.CreateBuilder<Unread>();
         if (root.TryGetProperty("traceprobe"u8, out var own) && own.ValueKind == JsonValueKind.Object)
         {
@@ -87,11 +117,24 @@ internal static class ClusterList
             {
                 unread.Add(new Unread(line.GetProperty("what"u8).GetString()!, line.GetProperty("why"u8).GetString()!));
             }
+
+            domainFrom = own.TryGetProperty("clusterDomainFrom"u8, out var f) ? f.GetString() : null;
+            settings = own.TryGetProperty("settings"u8, out var s) ? s.Deserialize(KubernetesJson.Default.ClusterSettings) : null;
+            foreach (var kind in own.TryGetProperty("alsoRead"u8, out var kinds) ? kinds.EnumerateArray() : default)
+            {
+                alsoRead.Add(kind.GetString()!);
+            }
         }
 
         return new ClusterSnapshot
         {
             ClusterDomain = domain,
+            ClusterDomainFrom = domainFrom,
+            Settings = settings!,
+            Namespaces = namespaces.ToImmutable(),
+            NetworkPolicies = policies.ToImmutable(),
+            Events = events.ToImmutable(),
+            AlsoRead = alsoRead.ToImmutable(),
             Services = services.ToImmutable(),
             EndpointSlices = slices.ToImmutable(),
             Pods = pods.ToImmutable(),

@@ -63,6 +63,22 @@ internal static class RecordingSamples
             EndpointSlices = [new EndpointSlice { Metadata = new ObjectMeta { Name = "my-nginx-1", Namespace = "default" }, Endpoints = [new Endpoint { Addresses = ["10.244.0.6"] }] }],
             Nodes = [new Cluster.Node { Metadata = new ObjectMeta { Name = "node-1" } }],
             Unread = [new Unread("networkpolicies", "not asked for")],
+            AlsoRead = ["namespaces", "events"],
+            ClusterDomainFrom = "configmap/kube-system/coredns",
+            Settings = new ClusterSettings
+            {
+                DnsDomain = "corp.example", DnsCaches = [IpAddress.Parse("169.254.20.10")], Kubelet = new KubeletSettings { From = "configmap/kube-system/kubelet-config", ClusterDns = ["10.96.0.10"] },
+            },
+            Namespaces = [new Namespace { Metadata = new ObjectMeta { Name = "default", Labels = ImmutableSortedDictionary<string, string>.Empty.Add("team", "a") } }],
+            NetworkPolicies =
+            [
+                new NetworkPolicy
+                {
+                    Metadata = new ObjectMeta { Name = "deny", Namespace = "default" },
+                    Spec = new NetworkPolicySpec { PolicyTypes = ["Egress"], Egress = [new NetworkPolicyEgressRule { To = [new NetworkPolicyPeer { PodSelector = new LabelSelector() }], Ports = [new NetworkPolicyPort { Port = "dns", Protocol = "UDP" }] }] },
+                },
+            ],
+            Events = [new PodEvent { Metadata = new ObjectMeta { Name = "e", Namespace = "default" }, Type = "Warning", Reason = "Unhealthy", InvolvedObject = new ObjectReference { Kind = "Pod", Name = "ubuntu" } }],
         },
         Nodes =
         [

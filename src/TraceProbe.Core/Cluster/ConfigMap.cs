@@ -1,0 +1,28 @@
+using System.Collections.Immutable;
+
+namespace TraceProbe.Core.Cluster;
+
+/// <summary>
+/// A core/v1 ConfigMap, and of all that there are only those that say how the cluster's DNS, its kubelets and kube-proxy are
+/// configured (<see cref="IsUsed"/>): others are nobody's business. What is YAML in the cluster is to be given as the JSON that means the same.
+/// </summary>
+public sealed record ConfigMap
+{
+    /// <summary>Name and namespace.</summary>
+    public ObjectMeta Metadata { get; init => field = value ?? new(); } = new();
+
+    /// <summary>The files in it, by name.</summary>
+    public ImmutableSortedDictionary<string, string> Data { get; init => field = value ?? ImmutableSortedDictionary<string, string>.Empty; } = ImmutableSortedDictionary<string, string>.Empty;
+
+    /// <summary>Whether a ConfigMap of that name is kept: CoreDNS's and NodeLocal DNSCache's Corefile, kubeadm's kube-proxy and kubelet-config (with a version behind it before 1.24).</summary>
+    public static bool IsUsed(string? ns, string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        return ns switch
+        {
+            "kube-system" => name is "coredns" or "node-local-dns" or "kube-proxy" or "kubelet-config" || name.StartsWith("kubelet-config-1.", StringComparison.Ordinal),
+            "openshift-dns" => name is "dns-default",
+            _ => false,
+        };
+    }
+}

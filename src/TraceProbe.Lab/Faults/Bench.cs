@@ -1,0 +1,160 @@
+using TraceProbe.Core.Cluster;
+
+namespace TraceProbe.Lab;
+
+/// <summary>
+/// What a fault works with: the lab's objects, places and processes. It lives for one operation, within the lab's lock; what it has read
+/// of the lab by a command it does not read again.
+/// </summary>
+internal sealed class Bench(LabFolder folder, LabRecord record)
+{
+    private readonly Dictionary<(string Place, string Command), string> _said = [];
+
+    internal LabFolder Folder => folder;
+
+    internal LabRecord Record => record;
+
+    /// <summary>The objects as they are now.</summary>
+    internal ClusterSnapshot Cluster => folder.Objects.Read();
+
+    internal ObjectStore Objects => folder.Objects;
+
+    internal Reconciler Reconciler => new(folder, record);
+
+    /// <summary>The Service that most faults are about.</summary>
+    /// <exception cref="LabException">It was deleted.</exception>
+    internal Service Server => Cluster.FindService("default", LabObjects.Server)
+        ?? throw new LabException($"Service {LabObjects.Server} is not there. Bring it back with: traceprobe lab mend {Fault.All[0].Name}");
+
+    /// <summary>Its pods, those that are there.</summary>
+    internal IEnumerable<Pod> ServerPods => Cluster.Pods.Where(LabProcesses.IsServer);
+
+    internal Pod Client => Cluster.FindPod("default", LabObjects.Client) ?? throw new LabException($"Pod {LabObjects.Client} is not there.");
+
+    /// <summary>Runs a shell command in a place, with its namespaces and files.</summary>
+    /// <param name="place">A node, a pod by its name alone, the fabric or the outside.</param>
+    /// <param name="command">The command.</param>
+    internal string Run(string place, string command)
+    {
+        _said.Clear();
+        return Shell(place, command);
+    }
+
+    /// <summary>What a command that changes nothing says in a place.</summary>
+    internal string Read(string place, string command)
+    {
+        if (!_said.TryGetValue((place, command), out var said))
+        {
+            _said.Add((place, command), said = Shell(place, command));
+        }
+
+        return said;
+    }
+
+    // The fabric has no processes, and so no files of its own.
+    private string Shell(string place, string command) => place == LabNetwork.Fabric
+        ? Command.Run(folder.NetNsPath(place), "sh", ["-c", command])
+        : LabProcesses.Execute(folder, place, ["sh", "-c", command]);
+
+    /// <summary>Stops a node's kube-proxy: what is written to its rules from now on stays.</summary>
+    /// <param name="node">The node.</param>
+    /// <param name="fault">The fault that does so.</param>
+    internal void Pause(string node, string fault)
+    {
+        File.WriteAllText(folder.PausedPath(node), fault);
+        // Whatever is there when it resumes is not what was applied last.
+        foreach (var applied in Directory.GetFiles(folder.PlaceFolder(node), "rules.*"))
+        {
+            File.Delete(applied);
+        }
+    }
+
+    internal void Resume(string node) => File.Delete(folder.PausedPath(node));
+
+    /// <summary>Whether a node's kube-proxy is stopped by a fault.</summary>
+    internal bool IsPaused(string node, string fault) => File.Exists(folder.PausedPath(node)) && File.ReadAllText(folder.PausedPath(node)) == fault;
+
+    internal string ResolvConfOf(string pod) => File.ReadAllText($"{folder.EtcFolder(pod)}/resolv.conf");
+
+    /// <summary>Gives a pod another DNS policy; its resolv.conf is written anew, also when somebody has changed it in the pod.</summary>
+    internal void GiveDns(Pod pod, string policy, PodDnsConfig? config = null)
+    {
+        Objects.Put(pod with { Spec = pod.Spec with { DnsPolicy = policy, DnsConfig = config } });
+        File.Delete(LabProcesses.GivenResolvConfPath(folder, pod));
+    }
+
+    /// <summary>Gives pods another readiness probe, or none.</summary>
+    internal void GiveProbe(IEnumerable<Pod> pods, Func<Pod, Probe?> probe)
+    {
+        foreach (var pod in pods)
+        {
+            Objects.Put(pod with { Spec = pod.Spec with { Containers = [.. pod.Spec.Containers.Select(c => c with { ReadinessProbe = probe(pod) })] } });
+        }
+    }
+
+    /// <summary>Brings the pods of a workload to a number, as its ReplicaSet would: the first ones of the lab's plan.</summary>
+    /// <param name="workload">Its name.</param>
+    /// <param name="replicas">How many there shall be; more than the plan has are no more than it has.</param>
+    internal void Scale(string workload, int replicas)
+    {
+        var present = Cluster.Pods.Where(p => LabObjects.WorkloadOf(p) == workload).ToArray();
+        var places = folder.ReadPlaces();
+        foreach (var pod in present.Skip(replicas))
+        {
+            var name = pod.Metadata.Name;
+            Objects.Delete("pods", pod.Metadata);
+            ProcessTable.Kill(ProcessTable.InNamespaces(new HashSet<uint> { NetNs.InodeOf(folder.NetNsPath(name)) }));
+            LabNetwork.DisconnectPod(folder, pod);
+            LabNetwork.DeleteNamespaces([LabLayout.NetNsOf(folder.Name, pod)]);
+            if (record.Cgroup is not null)
+            {
+                Cgroups.Remove($"{record.Cgroup}/kubepods/besteffort/pod{pod.Metadata.Uid}");
+            }
+
+            Directory.Delete(folder.PlaceFolder(name), recursive: true);
+            places = places.RemoveAll(p => p.PodName == name);
+        }
+
+        var missing = LabObjects.Pods.Where(p => LabObjects.WorkloadOf(p) == workload && present.All(q => q.Metadata.Name != p.Metadata.Name))
+            .Take(Math.Max(0, replicas - present.Length)).ToArray();
+        if (missing.Length > 0)
+        {
+            foreach (var pod in missing)
+            {
+                Objects.Put(LabObjects.WithContainers(pod));
+            }
+
+            var cluster = Cluster;
+            LabNetwork.AddNamespaces(folder, missing.Select(p => p.Metadata.Name));
+            LabNetwork.ConnectPods(folder, missing);
+            places = places.AddRange(missing.Select(p => LabProcesses.StartPod(folder, cluster.FindPod(p.Metadata.Namespace!, p.Metadata.Name)!, record, cluster)));
+        }
+
+        folder.Write(places);
+    }
+
+    /// <summary>Starts pods anew, as their workload makes them: with its containers, and nothing of what was written into them.</summary>
+    internal void Restart(IEnumerable<Pod> pods)
+    {
+        foreach (var pod in pods)
+        {
+            LabProcesses.StopProgram(folder, pod);
+            File.Delete(NotReadyPath(pod));
+            File.Delete(Behaviours.PathOf(folder, pod.Metadata.Name));
+            LabProcesses.StartProgram(folder, pod, record);
+            Objects.Put(pod with { Spec = pod.Spec with { Containers = LabObjects.Pods.First(p => p.Metadata.Name == pod.Metadata.Name).Spec.Containers } });
+        }
+    }
+
+    /// <summary>Has a pod's program misbehave in one way, from its start on.</summary>
+    internal void Misbehave(string pod, string behaviour)
+    {
+        var found = Cluster.Pods.FirstOrDefault(p => p.Metadata.Name == pod) ?? throw new LabException($"Pod {pod} is not there.");
+        LabProcesses.StopProgram(folder, found);
+        File.WriteAllText(Behaviours.PathOf(folder, pod), behaviour);
+        LabProcesses.StartProgram(folder, found, record);
+    }
+
+    /// <summary>The file that makes nginx answer its readiness probe with 503.</summary>
+    internal string NotReadyPath(Pod pod) => $"{folder.PlaceFolder(pod.Metadata.Name)}/not-ready";
+}
