@@ -96,7 +96,7 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
     private ClusterSnapshot FollowPods(ClusterSnapshot cluster)
     {
         var changed = false;
-        var wanted = Slices.Of(cluster);
+        var wanted = cluster.Services.SelectMany(s => ServiceMeaning.DesiredSlices(cluster, s)).ToList();
         foreach (var slice in wanted)
         {
             var present = cluster.EndpointSlices.FirstOrDefault(s => s.Metadata.Name == slice.Metadata.Name && s.Metadata.Namespace == slice.Metadata.Namespace);

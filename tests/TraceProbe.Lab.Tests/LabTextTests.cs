@@ -28,7 +28,7 @@ public class LabTextTests
     {
         var cluster = SlicesTests.Cluster(s => s with { Spec = s.Spec with { ClusterIP = "None", ClusterIPs = ["None"] } });
         cluster = cluster with { Pods = [.. cluster.Pods.Select(p => p.Metadata.Name == LabObjects.ServerPods[0] ? ReadinessProbes.WithReadiness(p, "no") : p)] };
-        cluster = cluster with { EndpointSlices = Slices.Of(cluster) };
+        cluster = cluster with { EndpointSlices = [.. cluster.Services.SelectMany(s => ServiceMeaning.DesiredSlices(cluster, s))] };
 
         DnsRecords.Hosts(cluster).Split('\n').Where(l => l.Contains("my-nginx")).ShouldBe(
             ["10.244.2.12 my-nginx.default.svc.cluster.local", "fd00:10:244:2::c my-nginx.default.svc.cluster.local"]);

@@ -13,7 +13,7 @@ public class SlicesTests
         var cluster = KubeProxyFixture.Objects(KubeProxyFixture.Folder(name));
         var real = cluster.EndpointSlices.Where(s => s.Metadata.Labels.GetValueOrDefault("endpointslice.kubernetes.io/managed-by") == "endpointslice-controller.k8s.io");
 
-        var ours = Lines(Slices.Of(cluster));
+        var ours = Lines(Of(cluster));
 
         ours.Count.ShouldBeGreaterThan(150);
         ours.ShouldBe(Lines(real));
@@ -22,7 +22,7 @@ public class SlicesTests
     [Fact]
     public void NumberAsText_IsAPortNameThatNobodyHas()
     {
-        var slices = Slices.Of(Cluster(service => service with { Spec = service.Spec with { Ports = [new ServicePort { Port = 8080, TargetPort = "80" }] } }));
+        var slices = Of(Cluster(service => service with { Spec = service.Spec with { Ports = [new ServicePort { Port = 8080, TargetPort = "80" }] } }));
 
         slices.Where(s => s.ServiceName == "my-nginx").ShouldAllBe(s => s.Ports.IsEmpty && s.Endpoints.Length == 2);
     }
@@ -30,7 +30,7 @@ public class SlicesTests
     [Fact]
     public void NamedPort_IsThePodsOwnNumber()
     {
-        var slices = Slices.Of(Cluster(service => service with { Spec = service.Spec with { Ports = [new ServicePort { Port = 8080, TargetPort = "http" }] } }));
+        var slices = Of(Cluster(service => service with { Spec = service.Spec with { Ports = [new ServicePort { Port = 8080, TargetPort = "http" }] } }));
 
         slices.Where(s => s.ServiceName == "my-nginx").SelectMany(s => s.Ports).ShouldAllBe(p => p.Port == 80);
     }
@@ -38,7 +38,7 @@ public class SlicesTests
     [Fact]
     public void SelectorThatFindsNobody_GivesEmptySlice()
     {
-        var slices = Slices.Of(Cluster(service => service with { Spec = service.Spec with { Selector = LabObjects.Labels(("run", "other")) } }));
+        var slices = Of(Cluster(service => service with { Spec = service.Spec with { Selector = LabObjects.Labels(("run", "other")) } }));
 
         slices.Count(s => s.ServiceName == "my-nginx").ShouldBe(2);
         slices.Where(s => s.ServiceName == "my-nginx").ShouldAllBe(s => s.Endpoints.IsEmpty && s.Ports.IsEmpty);
@@ -51,10 +51,12 @@ public class SlicesTests
         var pod = cluster.Pods.First(LabProcesses.IsServer);
         cluster = cluster with { Pods = cluster.Pods.Replace(pod, ReadinessProbes.WithReadiness(pod, "HTTP probe failed with statuscode: 503")) };
 
-        var endpoint = Slices.Of(cluster).Where(s => s.ServiceName == "my-nginx").SelectMany(s => s.Endpoints).First(e => e.TargetRef!.Name == pod.Metadata.Name);
+        var endpoint = Of(cluster).Where(s => s.ServiceName == "my-nginx").SelectMany(s => s.Endpoints).First(e => e.TargetRef!.Name == pod.Metadata.Name);
 
         endpoint.Conditions.ShouldBe(new EndpointConditions { Ready = false, Serving = false, Terminating = false });
     }
+
+    private static List<EndpointSlice> Of(ClusterSnapshot cluster) => [.. cluster.Services.SelectMany(s => ServiceMeaning.DesiredSlices(cluster, s))];
 
     internal static ClusterSnapshot Cluster(Func<Service, Service> change) => new()
     {

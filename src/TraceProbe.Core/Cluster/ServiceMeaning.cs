@@ -100,7 +100,7 @@ public static partial class ServiceMeaning
             return port.TargetPort.Number is { } number and not 0 ? number : port.Port;
         }
 
-        foreach (var container in pod.Spec.Containers)
+        foreach (var container in pod.Spec.LastingContainers)
         {
             foreach (var declared in container.Ports)
             {
@@ -133,7 +133,7 @@ public static partial class ServiceMeaning
             return null;
         }
 
-        var declared = pods.SelectMany(p => p.Spec.Containers).SelectMany(c => c.Ports).Where(p => !string.IsNullOrEmpty(p.Name)).ToImmutableArray();
+        var declared = pods.SelectMany(p => p.Spec.LastingContainers).SelectMany(c => c.Ports).Where(p => !string.IsNullOrEmpty(p.Name)).ToImmutableArray();
         var otherProtocol = declared.FirstOrDefault(p => p.Name == name)?.Protocol;
         var nearest = declared.Select(p => p.Name!).Distinct().Where(n => n != name && EditDistance.IsNear(n, name))
             .OrderBy(n => EditDistance.Between(n, name)).ThenBy(n => n, StringComparer.Ordinal).FirstOrDefault();
