@@ -38,7 +38,6 @@ internal static class IpvsReader
     private const int IPVS_DEST_ATTR_PORT = 2;
     private const int IPVS_DEST_ATTR_FWD_METHOD = 3;
     private const int IPVS_DEST_ATTR_WEIGHT = 4;
-    private const int IPVS_DEST_ATTR_ACTIVE_CONNS = 7;
     private const int IPVS_DEST_ATTR_ADDR_FAMILY = 11;
 
     private const uint IP_VS_SVC_F_PERSISTENT = 1;
@@ -55,7 +54,7 @@ internal static class IpvsReader
 
     /// <summary>The virtual servers; null when this kernel has no IPVS, or has not loaded it.</summary>
     /// <exception cref="IOException">The kernel refused; the message says what is missing.</exception>
-    public static ImmutableArray<VirtualServer>? Read()
+    public static IpvsTable? Read()
     {
         // To ask for a family that is not there has the kernel load its module.
         if (!File.Exists("/proc/thread-self/net/ip_vs"))
@@ -116,7 +115,7 @@ internal static class IpvsReader
             servers.Add(server with { RealServers = behind.ToImmutable() });
         }
 
-        return servers.MoveToImmutable();
+        return new IpvsTable(servers.MoveToImmutable());
     }
 
     private static IOException Refused(int error)
@@ -246,7 +245,6 @@ internal static class IpvsReader
 
         ReadOnlySpan<byte> address = [];
         uint port = 0, method = 0, weight = 0;
-        int? active = null;
         var family = serverFamily; // before Linux 3.18 it was not told, and always the virtual server's
         while (attributes.Next())
         {
@@ -263,9 +261,6 @@ internal static class IpvsReader
                     break;
                 case IPVS_DEST_ATTR_WEIGHT:
                     weight = attributes.Number;
-                    break;
-                case IPVS_DEST_ATTR_ACTIVE_CONNS:
-                    active = (int)Math.Min(attributes.Number, int.MaxValue);
                     break;
                 case IPVS_DEST_ATTR_ADDR_FAMILY:
                     family = (ushort)attributes.Number;
@@ -285,10 +280,7 @@ internal static class IpvsReader
             IP_VS_CONN_F_TUNNEL => Forwarding.Tunnel,
             IP_VS_CONN_F_DROUTE => Forwarding.DirectRouting,
             _ => Forwarding.DirectRouting, // 1 is a local server, 4 a bypass, neither of which can be asked for
-        }, (int)Math.Min(weight, int.MaxValue))
-        {
-            ActiveConnections = active,
-        };
+        }, (int)Math.Min(weight, int.MaxValue));
         return true;
     }
 

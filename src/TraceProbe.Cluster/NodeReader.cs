@@ -2,12 +2,14 @@ using System.Collections.Immutable;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
+using TraceProbe.Core.Rules;
 
 namespace TraceProbe.Cluster;
 
 /// <summary>
 /// Reads the programmed account of a node from its kernel, and changes nothing:
-/// rules by <c>iptables-save</c> and <c>ip6tables-save</c> of both variants and by <c>nft -j</c>, routes by <c>ip route</c>, waiting sockets and sysctls from
+/// rules by <c>iptables-save</c> and <c>ip6tables-save</c> of both variants and by <c>nft -j</c>, ipsets by <c>ipset save</c>, virtual servers of IPVS, bridges and neighbours by
+/// netlink, routes by <c>ip route</c>, waiting sockets and sysctls from
 /// <c>/proc</c>, kube-proxy's process. Everything is read at the same time, each in a thread of its own inside the node's network namespace.
 /// </summary>
 /// <remarks>
@@ -22,7 +24,7 @@ public static class NodeReader
     [
         "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter",
         "net.ipv4.conf.all.route_localnet", "net.ipv4.conf.all.src_valid_mark", "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
-        "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max",
+        "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max", "net.ipv4.vs.conntrack", "net.ipv4.vs.expire_nodest_conn",
     ];
 
     /// <summary>Reads one node.</summary>
@@ -47,6 +49,11 @@ public static class NodeReader
             unread.Add(new Unread($"nftables tables of {name}", error));
         }
 
+        if (inNode.LinksError is { } linksError)
+        {
+            unread.Add(new Unread($"bridges, neighbours and routing rules of {name}", linksError));
+        }
+
         // 2. What tools have to say, all at the same time.
         (string What, NamespaceThread<RuleDump?> Work)[] dumps = inNode.NetNs == 0 ? [] :
         [
@@ -54,9 +61,11 @@ public static class NodeReader
             ("iptables-nft rules", Start(path, () => inNode.HasIptablesNft("ip") ? Rules("iptables", legacy: false) : Empty("iptables-nft-save"))),
             ("ip6tables-legacy rules", Start(path, () => inNode.LegacyIPv6 ? Rules("ip6tables", legacy: true) : null)),
             ("ip6tables-nft rules", Start(path, () => inNode.HasIptablesNft("ip6") ? Rules("ip6tables", legacy: false) : Empty("ip6tables-nft-save"))),
+            ("virtual servers of IPVS", Start(path, () => Ipvs(inNode))),
             ("nftables rules", Start(path, () => NftRules([.. inNode.NftTables.Where(t => !IsIptables(t))], all: !inNode.NftTables.Any(IsIptables)))),
         ];
         var routes = Start(path, Routes);
+        var policy = inNode.NetNs == 0 || inNode.LinksError is not null ? null : Start(path, () => PolicyRules(inNode.Links.HasUsualRulesOnly));
 
         // 3. Meanwhile, whose the waiting sockets are.
         ImmutableArray<ListeningSocket> listeners = [];
@@ -85,6 +94,12 @@ public static class NodeReader
             taken.Add(more);
         }
 
+        // 5. The ipsets, when a rule asks one.
+        if (taken.Any(d => d.Tool != "nft" && d.Text.Contains("--match-set", StringComparison.Ordinal)) && Take(Start(path, IpSets), "ipsets", unread, name) is { } ipsets)
+        {
+            taken.Add(ipsets);
+        }
+
         return new NodeAccount
         {
             Name = name,
@@ -93,6 +108,10 @@ public static class NodeReader
             NftTables = inNode.NftTables,
             HasIpvs = inNode.HasIpvs,
             Routes = [.. Take(routes, "routes", unread, name) ?? []],
+            PolicyRules = (policy is null ? null : Take(policy, "routing rules", unread, name)) ?? [],
+            Neighbours = inNode.Links.Neighbours,
+            Bridges = inNode.Links.Bridges,
+            BridgePorts = inNode.Links.Ports,
             Sysctls = inNode.Sysctls,
             Listeners = listeners,
             ListenersReadIn = readIn,
@@ -100,6 +119,18 @@ public static class NodeReader
             ProxyLookedFor = lookedFor,
             Unread = unread.ToImmutable(),
         };
+    }
+
+    /// <summary>What connection tracking of a node knows of some connections.</summary>
+    /// <param name="node">The node's own namespace.</param>
+    /// <param name="connections">The connections, as the client makes them or as they come back.</param>
+    /// <returns>The entries of those that are tracked.</returns>
+    /// <exception cref="IOException">The namespace cannot be entered, or the kernel refused; the message says what is missing.</exception>
+    public static ImmutableArray<ConntrackEntry> ReadConntrack(Place node, IEnumerable<FiveTuple> connections)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        FiveTuple[] tuples = [.. connections];
+        return tuples.Length == 0 ? [] : Start(PathOf(node), () => ConntrackReader.Find(tuples)).Result;
     }
 
     private static string? PathOf(Place place)
@@ -122,9 +153,10 @@ public static class NodeReader
 
     /// <summary>What can be read without a tool.</summary>
     private sealed record Facts(
-        uint NetNs, bool LegacyIPv4, bool LegacyIPv6, ImmutableArray<string> NftTables, string? NftTablesError, bool HasIpvs, ImmutableSortedDictionary<string, string> Sysctls)
+        uint NetNs, bool LegacyIPv4, bool LegacyIPv6, ImmutableArray<string> NftTables, string? NftTablesError, bool HasIpvs, ImmutableSortedDictionary<string, string> Sysctls,
+        LinkReader.Found Links, string? LinksError)
     {
-        public static Facts None { get; } = new(0, false, false, [], null, false, ImmutableSortedDictionary<string, string>.Empty);
+        public static Facts None { get; } = new(0, false, false, [], null, false, ImmutableSortedDictionary<string, string>.Empty, new LinkReader.Found([], [], [], [], true), null);
 
         // When tables could not be listed, the tool is asked in any case.
         public bool HasIptablesNft(string family) => NftTablesError is not null || NftTables.Any(t => t.StartsWith($"{family} ", StringComparison.Ordinal) && IsIptables(t));
@@ -146,6 +178,17 @@ public static class NodeReader
             error = e.Message;
         }
 
+        var links = Facts.None.Links;
+        string? linksError = null;
+        try
+        {
+            links = LinkReader.Read();
+        }
+        catch (IOException e)
+        {
+            linksError = e.Message;
+        }
+
         return new Facts(
             NamespaceEntry.InodeOf("/proc/thread-self/ns/net"),
             HasLegacy("/proc/thread-self/net/ip_tables_names"),
@@ -153,7 +196,9 @@ public static class NodeReader
             tables,
             error,
             HasIpvs(),
-            ReadSysctls());
+            ReadSysctls(),
+            links,
+            linksError);
     }
 
     // The kernel names the legacy tables that exist; only root may ask, so others have the tool complain.
@@ -210,6 +255,28 @@ public static class NodeReader
         }
 
         return tables;
+    }
+
+    // No virtual server is something to know too, on a node that works with them.
+    private static RuleDump? Ipvs(Facts facts) => IpvsReader.Read() is { } table ? new RuleDump("ipvsadm", table.ToText())
+        : facts.Links.Names.ContainsValue(ProxyRules.IpvsInterface) ? Empty("ipvsadm") : null;
+
+    private static RuleDump IpSets()
+    {
+        var tool = Tool.Find("ipset") ?? throw new IOException("ipset is not installed, but rules ask ipsets; install the package ipset.");
+        return new RuleDump("ipset", Tool.Run(tool, ToolTimeout, "save"));
+    }
+
+    // What the kernel said to be usual is what ip prints then.
+    private static ImmutableArray<PolicyRule>? PolicyRules(bool usual)
+    {
+        if (usual)
+        {
+            return [.. PolicyRule.Parse("0:\tfrom all lookup local\n32766:\tfrom all lookup main\n32767:\tfrom all lookup default\n", isIPv6: false), .. PolicyRule.Parse("0:\tfrom all lookup local\n32766:\tfrom all lookup main\n", isIPv6: true)];
+        }
+
+        var tool = Tool.Find("ip") ?? throw new IOException("ip is not installed; install the package iproute2.");
+        return [.. PolicyRule.Parse(Tool.Run(tool, ToolTimeout, "-4", "rule", "show"), isIPv6: false), .. PolicyRule.Parse(Tool.Run(tool, ToolTimeout, "-6", "rule", "show"), isIPv6: true)];
     }
 
     // Without tables there is nothing to run a tool for, but it is known that there is nothing.

@@ -26,8 +26,8 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             {
                 if (!leg.Backends.IsEmpty && leg.IsPortUnreachable(leg.Connection))
                 {
-                    // In nftables mode a cluster address is rejected at every port that the maps do not have.
-                    var unknown = rules is { IsRead: true, Mode: ProxyMode.Nftables } && leg.Rules(rules).Reject is null ? Untranslated(node, rules) : null;
+                    // In nftables mode a cluster address is rejected at every port that the maps do not have, in IPVS mode at every one without a virtual server.
+                    var unknown = rules is { IsRead: true, Mode: ProxyMode.Nftables or ProxyMode.Ipvs } && leg.Rules(rules).Reject is null ? Untranslated(node, rules) : null;
                     yield return unknown ?? RejectedThoughReady(rules);
                 }
 
@@ -78,7 +78,6 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             {
                 null => $"the rules of {where}",
                 { Bypass: { } bypass } => $"what translates on {where}: {bypass} does it in place of kube-proxy, and its programs are not read",
-                { Mode: ProxyMode.Ipvs } => $"the rules of {where}: kube-proxy's ipvs mode is not read yet",
                 _ => string.Join("; ", node!.Unread.Select(u => $"{u.What}: {u.Why}").DefaultIfEmpty($"the rules of {where}")),
             };
             return new Finding(FailureClass.Undetermined, $"The packet to {asked.Destination} left {where} untranslated and {vanished}, but the rules of {where} could not be read, so it is not known whether all of kube-proxy's rules are missing or only this Service's.")
@@ -104,13 +103,25 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
         }
 
         // For a port that the Service does not have there should be no rule.
-        if (leg.Rules(rules) is { Exist: false } found && (leg.Port is not null || leg.IsDns))
+        var found = leg.Rules(rules);
+        if (!found.Exist && (leg.Port is not null || leg.IsDns))
         {
             return new Finding(FailureClass.ServiceRuleMissing, $"{node.Name} has kube-proxy's rules, but none for {leg.Name} at {asked.Destination}, so the packet stayed untranslated and {vanished}.")
             {
                 Objects = [leg.Service.Ref, nodeRef],
                 Evidence = [seen, new Evidence(EvidenceSource.Programmed, string.Create(CultureInfo.InvariantCulture, $"no rule of {node.Name} is for {asked.Destination}; {rules.EntryRules} are for other Services"), Place: $"node/{node.Name}"), .. ServiceLeg.Ending(found, node.Name), proxy],
                 Mend = Mends.RestartKubeProxy(node.Name),
+            };
+        }
+
+        if (found.IsAddressMissing)
+        {
+            var prefix = new IpNetwork(asked.Destination.Address, asked.Destination.Address.Width);
+            return new Finding(FailureClass.IpvsAddressMissing, $"{node.Name} has a virtual server for {leg.Name} at {asked.Destination}, but the address is not on {ProxyRules.IpvsInterface}, so the packet was not the node's own: it stayed untranslated and {vanished}.")
+            {
+                Objects = [leg.Service.Ref, nodeRef],
+                Evidence = [seen, .. found.Entries.Select(e => new Evidence(EvidenceSource.Programmed, e.Raw, Place: $"node/{node.Name}")), new Evidence(EvidenceSource.Programmed, $"no local route of {node.Name} is for {prefix}", Place: $"node/{node.Name}"), proxy],
+                Mend = new Mend("Put the address back, and find out what removed it; kube-proxy does so when it syncs.", $"ip address add {prefix} dev {ProxyRules.IpvsInterface}", node.Name),
             };
         }
 

@@ -70,6 +70,21 @@ public sealed record NodeAccount
     /// <summary>The node's routes of all tables as <c>ip route</c> prints them, both families; see <see cref="Rules.RouteTable"/>.</summary>
     public ImmutableArray<string> Routes { get; init => field = value.IsDefault ? [] : value; } = [];
 
+    /// <summary>The rules that say which routing table is asked (<c>ip rule</c>), both families; empty when they were not read.</summary>
+    public ImmutableArray<PolicyRule> PolicyRules { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>The addresses on its links that were asked for.</summary>
+    public ImmutableArray<Neighbour> Neighbours { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>Its bridges.</summary>
+    public ImmutableArray<Bridge> Bridges { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>The ports of its bridges.</summary>
+    public ImmutableArray<BridgePort> BridgePorts { get; init => field = value.IsDefault ? [] : value; } = [];
+
+    /// <summary>What connection tracking knew of the connections followed, after they ended; empty when it was not asked.</summary>
+    public ImmutableArray<ConntrackEntry> Conntrack { get; init => field = value.IsDefault ? [] : value; } = [];
+
     /// <summary>What could not be read, and why.</summary>
     public ImmutableArray<Unread> Unread { get; init => field = value.IsDefault ? [] : value; } = [];
 }

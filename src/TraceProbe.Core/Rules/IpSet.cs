@@ -22,6 +22,7 @@ public sealed class IpSet
         Types = types;
         Netmask = netmask;
         Members = members;
+        IsKnown = IsList || !types.IsEmpty && members.All(m => m.Values.Length == types.Length);
         _addresses = [.. Enumerable.Range(0, types.Length).Where(i => types[i] == FieldType.Address)];
         var lengths = new HashSet<(int First, int Second)>();
         foreach (var member in members)
@@ -62,7 +63,7 @@ public sealed class IpSet
     public bool IsList => Type == "list:set";
 
     /// <summary>Whether packets can be looked up in it: all of its members were understood.</summary>
-    public bool IsKnown => IsList || !Types.IsEmpty && Members.All(m => m.Values.Length == Types.Length);
+    public bool IsKnown { get; }
 
     /// <summary>Whether a packet of that protocol can be told to be in it or not: of others than these three, the set may look at more than their ports.</summary>
     public bool Asks(IpProtocol protocol) => IsKnown && (!Types.Contains(FieldType.Port) || protocol is IpProtocol.Tcp or IpProtocol.Udp or IpProtocol.Sctp);

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Text.Json.Serialization;
 using TraceProbe.Core.Net;
 
@@ -9,10 +10,16 @@ namespace TraceProbe.Core.Rules;
 /// The virtual servers of IPVS in one network namespace, found for a packet as the kernel finds them (ip_vs_ctl.c, ip_vs_service_find). Never
 /// changed once made.
 /// </summary>
-public sealed class IpvsTable
+public sealed record IpvsTable
 {
+    // Where the kernel has IPVS look at packets (ip_vs_core.c, ip_vs_ops4): after the filters of what comes in, and right after the translation of
+    // what the node itself sends.
+    private static readonly BaseHook Incoming = new(Hook.Input, 99, false);
+    private static readonly BaseHook Outgoing = new(Hook.Output, -98, false);
+
     private readonly Dictionary<(IpProtocol, AddressPort), VirtualServer> _byAddress = [];
     private readonly Dictionary<(uint, bool), VirtualServer> _byMark = [];
+    private readonly ConditionalWeakTable<VirtualServer, Rule[]> _rules = [];
 
     /// <summary>Makes a table.</summary>
     /// <param name="servers">The virtual servers; of two alike the first counts.</param>
@@ -32,8 +39,62 @@ public sealed class IpvsTable
         }
     }
 
+    /// <summary>As <c>ipvsadm -Sn</c> prints it, which <see cref="IpvsadmSave"/> reads.</summary>
+    public string ToText() => string.Concat(Servers.SelectMany(s => s.RealServers.Select(s.LineOf).Prepend(s.ToString())).Select(l => l + "\n"));
+
     /// <summary>The virtual servers in the order they were read.</summary>
     public ImmutableArray<VirtualServer> Servers { get; }
+
+    /// <summary>
+    /// Whether connection tracking knows the connections (<c>net.ipv4.vs.conntrack</c>, which kube-proxy sets to 1): without, no rule translates
+    /// their source. Null when not known.
+    /// </summary>
+    public bool? IsTracked { get; init; }
+
+    /// <summary>Its two hooks as base chains of a table <c>ipvs</c>, so that a walk meets them in their place.</summary>
+    /// <param name="isIPv6">Whether for IPv6 packets.</param>
+    public RuleSet AsRuleSet(bool isIPv6)
+    {
+        var chains = new Dictionary<string, RuleChain>(StringComparer.Ordinal);
+        if (Servers.Any(s => s.IsIPv6 == isIPv6))
+        {
+            foreach (var hook in (BaseHook[])[Incoming, Outgoing])
+            {
+                var name = hook.Hook.ToString().ToUpperInvariant();
+                chains.Add(name, new RuleChain(name, "ACCEPT", [new Rule("ipvs", name, 1, "", [], new RuleTarget.Schedule(this), null)]) { Hook = hook });
+            }
+        }
+
+        var tables = ImmutableSortedDictionary<string, RuleTable>.Empty.WithComparers(StringComparer.Ordinal);
+        return new RuleSet(RuleBackend.Ipvs, isIPv6, chains.Count == 0 ? tables : tables.Add("ipvs", new RuleTable("ipvs", chains))) { Ipvs = this };
+    }
+
+    /// <summary>
+    /// A virtual server as the rule that it is in effect, or one of its real servers as what such a rule leads to; the same rule each time.
+    /// </summary>
+    /// <param name="server">The virtual server.</param>
+    /// <param name="real">The position of a real server of it, from 0; null for itself.</param>
+    public Rule RuleOf(VirtualServer server, int? real = null)
+    {
+        ArgumentNullException.ThrowIfNull(server);
+        return _rules.GetValue(server, MakeRules)[real is { } position ? position + 1 : 0];
+    }
+
+    private static Rule[] MakeRules(VirtualServer server)
+    {
+        ImmutableArray<RuleMatch> matches = server.Mark != 0 ? [new RuleMatch.Mark(server.Mark, uint.MaxValue, false)] :
+        [
+            new RuleMatch.Destination(new IpNetwork(server.Address.Address, server.Address.Address.Width), false),
+            new RuleMatch.Protocol(server.Protocol, false),
+            .. server.Address.Port == 0 ? (RuleMatch[])[] : [new RuleMatch.Port(PortSide.Destination, [new PortRange(server.Address.Port, server.Address.Port)], false)],
+        ];
+        return
+        [
+            new Rule("ipvs", server.Option, 1, server.ToString(), matches, null, null),
+            .. server.RealServers.Select((r, i) => new Rule("ipvs", server.Option, i + 2, server.LineOf(r), matches,
+                new RuleTarget.Dnat(r.Address.Address, r.Address.Address, r.Address.Port == 0 ? null : new PortRange(r.Address.Port, r.Address.Port)), null)),
+        ];
+    }
 
     /// <summary>
     /// The virtual server that takes a packet, or null: one for its mark first, then one for its address and port, then one for all ports of its
@@ -123,11 +184,7 @@ public sealed record VirtualServer
 /// <param name="Address">Its address and port.</param>
 /// <param name="Forwarding">How packets are passed to it.</param>
 /// <param name="Weight">Its share relative to the others; 0 takes no new connections.</param>
-public sealed record RealServer(AddressPort Address, Forwarding Forwarding, int Weight)
-{
-    /// <summary>Connections that are open through it; null when it was not told.</summary>
-    public int? ActiveConnections { get; init; }
-}
+public sealed record RealServer(AddressPort Address, Forwarding Forwarding, int Weight);
 
 /// <summary>How IPVS passes packets to a real server.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<Forwarding>))]

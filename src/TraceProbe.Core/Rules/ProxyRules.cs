@@ -9,7 +9,7 @@ namespace TraceProbe.Core.Rules;
 
 /// <summary>
 /// What kube-proxy's rules on one node say about Services, for one address family: the mode it works in, whether its rules are
-/// there and in use, and what they do for one Service port. Chains and names are those of kube-proxy's pkg/proxy/iptables and pkg/proxy/nftables, and
+/// there and in use, and what they do for one Service port. Chains and names are those of kube-proxy's pkg/proxy/iptables, pkg/proxy/nftables and pkg/proxy/ipvs, and
 /// of the userspace mode that ended with Kubernetes 1.26.
 /// </summary>
 public sealed partial class ProxyRules
@@ -21,6 +21,7 @@ public sealed partial class ProxyRules
     private readonly string[] _entryNames;
     private readonly RouteTable? _routes;
     private readonly RuleTable? _nftables;
+    private readonly IpvsTable? _ipvs;
 
     private ProxyRules(ImmutableArray<RuleSet> sets, bool isIPv6, ProxyMode mode, string? bypass, RouteTable? routes)
     {
@@ -42,6 +43,16 @@ public sealed partial class ProxyRules
             return;
         }
 
+        if (mode == ProxyMode.Ipvs)
+        {
+            // Its hooks are there as soon as one virtual server is.
+            _ipvs = IpvsOf(sets);
+            IsRead = _ipvs is not null;
+            EntryRules = _ipvs?.Servers.Count(s => s.IsIPv6 == isIPv6) ?? 0;
+            HookedForPods = HookedForNode = EntryRules > 0;
+            return;
+        }
+
         IsRead = mode is ProxyMode.None or ProxyMode.Iptables or ProxyMode.Userspace;
         var nat = sets.Select(s => s.Table("nat")).OfType<RuleTable>().ToArray();
         ServiceChains = nat.Sum(t => t.Chains.Keys.Count(n => n.StartsWith("KUBE-SVC-", StringComparison.Ordinal)));
@@ -60,7 +71,7 @@ public sealed partial class ProxyRules
     public ProxyMode Mode { get; }
 
     /// <summary>
-    /// Whether the rules of that mode are in these sets. IPVS's are recognised and not read, those of nftables need nft: then nothing can be
+    /// Whether the rules of that mode are in these sets: those of nftables need nft, IPVS's a dump of its virtual servers. Without, nothing can be
     /// concluded from what is missing here.
     /// </summary>
     public bool IsRead { get; }
@@ -71,7 +82,7 @@ public sealed partial class ProxyRules
     /// <summary>How many <c>KUBE-SVC-…</c> chains (in nftables <c>service-…</c>) there are.</summary>
     public int ServiceChains { get; }
 
-    /// <summary>How many rules of the entry chains (in nftables: elements of their maps) are about a Service's address.</summary>
+    /// <summary>How many rules of the entry chains (in nftables elements of their maps, in IPVS virtual servers) are about a Service's address.</summary>
     public int EntryRules { get; }
 
     /// <summary>Whether the translation that packets from pods meet leads to the entry chain.</summary>
@@ -80,8 +91,8 @@ public sealed partial class ProxyRules
     /// <summary>Whether the translation that the node's own packets meet leads to the entry chain.</summary>
     public bool HookedForNode { get; }
 
-    /// <summary>Where these rules are kept, in words: <c>iptables</c>, <c>ip6tables</c>, <c>nftables</c>.</summary>
-    public string Kind => Mode == ProxyMode.Nftables ? "nftables" : IsIPv6 ? "ip6tables" : "iptables";
+    /// <summary>Where these rules are kept, in words: <c>iptables</c>, <c>ip6tables</c>, <c>nftables</c>, <c>IPVS</c>.</summary>
+    public string Kind => Mode == ProxyMode.Nftables ? "nftables" : Mode == ProxyMode.Ipvs ? "IPVS" : IsIPv6 ? "ip6tables" : "iptables";
 
     /// <summary>
     /// Whether kube-proxy's rules are not in effect as a whole: there are none, or nothing leads to them. Always false where they were not read
@@ -108,6 +119,11 @@ public sealed partial class ProxyRules
                 : $"nothing in table {table} leads {(fromNode ? "the node's own packets" : "packets from pods")} to the chain services";
         }
 
+        if (Mode == ProxyMode.Ipvs)
+        {
+            return $"there is no virtual server for {(IsIPv6 ? "IPv6" : "IPv4")}";
+        }
+
         var existing = _entryNames.Where(n => Sets.Any(s => s.Table("nat")?.Chain(n) is not null)).ToArray();
         return existing.Length == 0
             ? $"the nat table has no chain {string.Join(" nor ", _entryNames)}{(Mode == ProxyMode.None && Sets.Any(s => s.Backend == RuleBackend.Nftables) ? $", and there is no table {table}" : "")}"
@@ -120,7 +136,7 @@ public sealed partial class ProxyRules
     public static ProxyRules Of(NodeAccount node, bool isIPv6)
     {
         ArgumentNullException.ThrowIfNull(node);
-        var rules = Of(RuleSet.ParseAll(node.Dumps), isIPv6, node.NftTables, node.HasIpvs, node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes));
+        var rules = Of(RuleSet.ParseAll(node.Dumps, node.Sysctls), isIPv6, node.NftTables, node.HasIpvs, node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes));
         // Nothing found is not "none" where something could not be looked at.
         return rules.Mode == ProxyMode.None && node.Unread.Any(u => u.What.Contains("rules", StringComparison.Ordinal) || u.What.Contains("nftables", StringComparison.Ordinal))
             ? new ProxyRules(rules.Sets, isIPv6, ProxyMode.Unknown, null, rules._routes) : rules;
@@ -153,7 +169,7 @@ public sealed partial class ProxyRules
         // The table of one family can be lost while that of the other shows the mode.
         var nftables = NftablesOf(own, isIPv6) is not null || !nftTables.IsDefault && (nftTables.Contains(NameOfNftables(false)) || nftTables.Contains(NameOfNftables(true)));
         var bypass = Any(c => c.Name.StartsWith("CILIUM_", StringComparison.Ordinal)) ? "Cilium" : null;
-        var mode = ipsets || hasIpvs && !Any(c => c.Name.StartsWith("KUBE-SVC-", StringComparison.Ordinal)) ? ProxyMode.Ipvs
+        var mode = ipsets || (hasIpvs || HasIpvsInterface(routes)) && !Any(c => c.Name.StartsWith("KUBE-SVC-", StringComparison.Ordinal)) ? ProxyMode.Ipvs
             : userspace ? ProxyMode.Userspace
             : iptables && Any(c => c.Name == "KUBE-SERVICES" && !c.Rules.IsEmpty) ? ProxyMode.Iptables
             : nftables ? ProxyMode.Nftables
@@ -184,7 +200,14 @@ public sealed partial class ProxyRules
             reject = ElementsFor(_nftables, "service-endpoints-check", address, protocol).Concat(ElementsFor(_nftables, "nodeport-endpoints-check", address, protocol)).FirstOrDefault();
         }
 
-        foreach (var set in Mode == ProxyMode.Nftables ? [] : Sets)
+        var server = _ipvs?.Find(protocol, address);
+        if (server is not null)
+        {
+            entries.Add(_ipvs!.RuleOf(server));
+            reject = TakesNothing(server) ? entries[0] : null;
+        }
+
+        foreach (var set in Mode is ProxyMode.Nftables or ProxyMode.Ipvs ? [] : Sets)
         {
             foreach (var name in Mode == ProxyMode.Userspace ? [fromNode ? "KUBE-PORTALS-HOST" : "KUBE-PORTALS-CONTAINER"] : IptablesEntries)
             {
@@ -203,7 +226,7 @@ public sealed partial class ProxyRules
             }
         }
 
-        var walk = _walk.Run(packet ?? new VirtualPacket
+        var walk = _walk.Run(packet is not null ? packet with { Routes = packet.Routes ?? _routes } : new VirtualPacket
         {
             Tuple = new FiveTuple(protocol, new AddressPort(IsIPv6 ? IpAddress.Parse("2001:db8::1") : IpAddress.Parse("192.0.2.1"), 40000), address),
             BridgePort = "",
@@ -211,7 +234,7 @@ public sealed partial class ProxyRules
         });
         var chain = entries.Select(e => e.Target).OfType<RuleTarget.Jump>().FirstOrDefault()?.Chain;
         // Only where there is no entry: hashing loads OpenSSL, which a healthy trace need not wait for.
-        var expected = service is null || entries.Count > 0 ? null : ServiceChainName(service, portName, protocol, Mode);
+        var expected = service is null || entries.Count > 0 || Mode == ProxyMode.Ipvs ? null : ServiceChainName(service, portName, protocol, Mode);
         return new ServiceRules
         {
             Address = address,
@@ -221,6 +244,7 @@ public sealed partial class ProxyRules
             ChainExpected = expected,
             ChainExists = chain is not null || expected is not null && Sets.Any(s => (_nftables ?? s.Table("nat"))?.Chain(expected) is { Rules.IsEmpty: false }),
             Reject = reject,
+            IsAddressMissing = server is not null && !IsOwnAddress(address.Address),
             RedirectPort = Mode == ProxyMode.Userspace ? PortOf(entries) : null,
             Walk = walk,
         };
@@ -344,7 +368,8 @@ public sealed record ServiceRules
     public required IpProtocol Protocol { get; init; }
 
     /// <summary>
-    /// The rules of the entry chains that are for it, in nftables the elements of the entry chain's maps; empty when the Service port has none.
+    /// The rules of the entry chains that are for it, in nftables the elements of the entry chain's maps, in IPVS the virtual server; empty when the
+    /// Service port has none.
     /// </summary>
     public required ImmutableArray<Rule> Entries { get; init; }
 
@@ -358,10 +383,16 @@ public sealed record ServiceRules
     public bool ChainExists { get; init; }
 
     /// <summary>
-    /// The rule of the filter table, in nftables the element of <c>no-endpoint-services</c> or <c>no-endpoint-nodeports</c>, that rejects (or, for want of local
-    /// endpoints, drops) it; null when there is none.
+    /// The rule of the filter table, in nftables the element of <c>no-endpoint-services</c> or <c>no-endpoint-nodeports</c>, in IPVS the virtual server without real
+    /// servers, that rejects (or, for want of local endpoints, drops) it; null when there is none.
     /// </summary>
     public Rule? Reject { get; init; }
+
+    /// <summary>
+    /// Whether, in IPVS mode, the Service has a virtual server that no packet comes to, since its address is not the node's own: it is not on
+    /// <see cref="ProxyRules.IpvsInterface"/>. False where the routes are not known.
+    /// </summary>
+    public bool IsAddressMissing { get; init; }
 
     /// <summary>In userspace mode the proxy's own port that the portal rule leads to; null otherwise.</summary>
     public ushort? RedirectPort { get; init; }

@@ -127,7 +127,7 @@ public abstract record RuleMatch(bool Negated)
     /// <param name="Negated">Whether the answer is turned round.</param>
     public sealed record PhysicalDevice(PhysicalDeviceQuestion Question, string? Name, bool Negated) : RuleMatch(Negated);
 
-    /// <summary><c>-m set --match-set</c>: membership of an ipset, which a rule dump does not list.</summary>
+    /// <summary><c>-m set --match-set</c>: membership of an ipset, which a rule dump does not list; see <see cref="RuleSet.IpSets"/>.</summary>
     /// <param name="Name">The set.</param>
     /// <param name="Fields">The packet's fields looked up, such as <c>dst,dst</c>.</param>
     /// <param name="Negated">Whether the packet must not be in it.</param>

@@ -15,6 +15,9 @@ public enum RuleBackend
 
     /// <summary>nf_tables itself: tables that <c>nft</c>, kube-proxy's nftables mode, firewalld and others made.</summary>
     Nftables,
+
+    /// <summary>IPVS, whose virtual servers take packets at two hooks.</summary>
+    Ipvs,
 }
 
 /// <summary>The rules of one address family and one backend, as one dump gives them. Immutable.</summary>
@@ -26,39 +29,77 @@ public sealed record RuleSet(RuleBackend Backend, bool IsIPv6, ImmutableSortedDi
     /// <summary>What the dump says about itself beyond its rules, such as <c># Warning: iptables-legacy tables present</c>.</summary>
     public ImmutableArray<string> Notes { get; init; } = [];
 
+    /// <summary>The ipsets that rules ask with <c>-m set</c>, by name; null when they were not read.</summary>
+    public IReadOnlyDictionary<string, IpSet>? IpSets { get; init; }
+
+    /// <summary>The virtual servers behind the rules of <see cref="RuleBackend.Ipvs"/>; null for other backends.</summary>
+    public IpvsTable? Ipvs { get; init; }
+
     /// <summary>Reads a dump of iptables-save or ip6tables-save, of either variant.</summary>
     /// <exception cref="FormatException">The text is no such dump; the message names the line.</exception>
     public static RuleSet Parse(Node.RuleDump dump)
     {
         ArgumentNullException.ThrowIfNull(dump);
+        return Named(dump, text => IptablesSave.Parse(text, dump.Tool));
+    }
+
+    /// <summary>
+    /// Reads all dumps of a node: those of iptables-save and ip6tables-save; that of nft (<see cref="Node.RuleDump.Tool"/> <c>nft</c>), of which the tables that
+    /// iptables-nft-save showed are left out, and which has what iptables-nft-save cannot show (<c># Table `filter' is incompatible</c>); that of <c>ipset</c>, whose
+    /// sets the others' rules ask; that of <c>ipvsadm</c>.
+    /// </summary>
+    /// <param name="dumps">The dumps.</param>
+    /// <param name="sysctls">The node's sysctls, of which <c>net.ipv4.vs.conntrack</c> matters here; null when not known.</param>
+    /// <exception cref="FormatException">A dump is malformed.</exception>
+    public static ImmutableArray<RuleSet> ParseAll(IEnumerable<Node.RuleDump> dumps, IReadOnlyDictionary<string, string>? sysctls = null)
+    {
+        ArgumentNullException.ThrowIfNull(dumps);
+        var all = dumps.ToLookup(d => d.Tool is "nft" or "ipset" or "ipvsadm" ? d.Tool : "");
+        var sets = ImmutableArray.CreateBuilder<RuleSet>();
+        sets.AddRange(all[""].Select(Parse));
+        var shown = sets.Where(s => s.Backend == RuleBackend.Nft).SelectMany(s => s.Tables.Keys.Select(t => $"{(s.IsIPv6 ? "ip6" : "ip")} {t}")).ToHashSet(StringComparer.Ordinal);
+        foreach (var dump in all["nft"])
+        {
+            sets.AddRange(NftRuleset.Parse(dump.Text, shown));
+        }
+
+        foreach (var dump in all["ipset"])
+        {
+            var ipsets = Named(dump, IpSetSave.Parse).ToDictionary(s => s.Name, StringComparer.Ordinal);
+            for (var i = 0; i < sets.Count; i++)
+            {
+                sets[i] = sets[i] with { IpSets = ipsets };
+            }
+        }
+
+        foreach (var dump in all["ipvsadm"])
+        {
+            var ipvs = Named(dump, IpvsadmSave.Parse) with
+            {
+                IsTracked = sysctls?.GetValueOrDefault("net.ipv4.vs.conntrack") switch
+                {
+                    "0" => false,
+                    null => null,
+                    _ => true,
+                },
+            };
+            sets.Add(ipvs.AsRuleSet(false));
+            sets.Add(ipvs.AsRuleSet(true));
+        }
+
+        return sets.ToImmutable();
+    }
+
+    private static T Named<T>(Node.RuleDump dump, Func<string, T> parse)
+    {
         try
         {
-            return IptablesSave.Parse(dump.Text, dump.Tool);
+            return parse(dump.Text);
         }
         catch (FormatException e)
         {
             throw new FormatException($"{dump.Tool}: {e.Message}", e);
         }
-    }
-
-    /// <summary>
-    /// Reads all dumps of a node: those of iptables-save and ip6tables-save, and that of nft (<see cref="Node.RuleDump.Tool"/> <c>nft</c>), of which the tables that
-    /// iptables-nft-save showed are left out. What iptables-nft-save cannot show (<c># Table `filter' is incompatible</c>) nft has.
-    /// </summary>
-    /// <exception cref="FormatException">A dump is malformed.</exception>
-    public static ImmutableArray<RuleSet> ParseAll(IEnumerable<Node.RuleDump> dumps)
-    {
-        ArgumentNullException.ThrowIfNull(dumps);
-        var all = dumps.ToLookup(d => d.Tool == "nft");
-        var sets = ImmutableArray.CreateBuilder<RuleSet>();
-        sets.AddRange(all[false].Select(Parse));
-        var shown = sets.Where(s => s.Backend == RuleBackend.Nft).SelectMany(s => s.Tables.Keys.Select(t => $"{(s.IsIPv6 ? "ip6" : "ip")} {t}")).ToHashSet(StringComparer.Ordinal);
-        foreach (var dump in all[true])
-        {
-            sets.AddRange(NftRuleset.Parse(dump.Text, shown));
-        }
-
-        return sets.ToImmutable();
     }
 
     /// <summary>The table of that name, or null.</summary>

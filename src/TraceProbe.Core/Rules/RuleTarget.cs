@@ -75,6 +75,10 @@ public abstract record RuleTarget
     /// <param name="Choices">The targets, each with how likely it is, 0 to 1.</param>
     public sealed record OneOf(ImmutableArray<Choice> Choices) : RuleTarget;
 
+    /// <summary>IPVS looks for a virtual server that takes the packet, and chooses a real server of it; without one the packet goes on.</summary>
+    /// <param name="Table">The virtual servers.</param>
+    public sealed record Schedule(IpvsTable Table) : RuleTarget;
+
     /// <summary><c>LOG</c>, <c>NFLOG</c>, <c>TRACE</c>, <c>TCPMSS</c>, <c>DSCP</c>, <c>SET</c> and others after which the walk goes on as if they were not there.</summary>
     /// <param name="Text">The target's words as the dump has them.</param>
     public sealed record PassOn(string Text) : RuleTarget;

@@ -13,6 +13,7 @@ namespace TraceProbe.Core.Rules;
 /// again through prerouting.</item>
 /// <item>Leaving: postrouting, where the source is translated.</item>
 /// </list>
+/// What IPVS takes at input is sent on through output (ip_vs_xmit.c), so a service address must be the node's own to be served at all.
 /// At each hook the base chains of all backends and tables are met in the order of their priorities (<c>enum nf_ip_hook_priorities</c>), except
 /// that those of type nat share one place, the kernel's own priority for translation, and are ordered among each other there
 /// (nf_nat_core.c, nf_nat_register_fn). An accept ends a base chain only, a drop is final. Of equal ones the kernel meets the chain that was
@@ -95,7 +96,10 @@ public sealed class RuleWalk
             right.Where(b => b.Leaves).Select(b => (b.Masquerade, b.SourceBecomes)).Distinct().Order());
 
     /// <summary>A base chain that packets meet at a hook.</summary>
-    private sealed record Stop(RuleTable Table, RuleChain Chain, BaseHook Hook, int Priority, string Owner, RuleBackend Backend);
+    private sealed record Stop(RuleSet Set, RuleTable Table, RuleChain Chain, BaseHook Hook, int Priority, string Owner)
+    {
+        public RuleBackend Backend => Set.Backend;
+    }
 
     /// <summary>The base chains that packets of one family meet, by hook, in order.</summary>
     private sealed class Way
@@ -131,12 +135,13 @@ public sealed class RuleWalk
                         }
 
                         var priority = !hook.Translates ? hook.Priority : hook.Hook is Hook.Prerouting or Hook.Output ? TranslateDestination : TranslateSource;
-                        stops.Add(new Stop(table, chain, hook, priority, set.Backend switch
+                        stops.Add(new Stop(set, table, chain, hook, priority, set.Backend switch
                         {
                             RuleBackend.Legacy => "legacy",
                             RuleBackend.Nft => "nft",
+                            RuleBackend.Ipvs => "IPVS",
                             _ => $"nftables {table.Name}",
-                        }, set.Backend));
+                        }));
                     }
                 }
             }
@@ -263,6 +268,7 @@ public sealed class RuleWalk
         public bool SourceSettled;
         public bool Masquerade;
         public IpAddress? SourceBecomes;
+        public bool Scheduled;
 
         // Where it is: the hook, the next of its base chains, the chain, the rule and, within a rule taken up again, the condition.
         public Hook Hook;
@@ -522,7 +528,11 @@ public sealed class RuleWalk
                 return LookUp(p, rule, lookup, ends, openQuestions);
             }
 
-            Note(p, rule);
+            if (rule.Target is not RuleTarget.Schedule) // whose virtual servers are the rules
+            {
+                Note(p, rule);
+            }
+
             return Do(p, rule, rule.Target, ends, openQuestions);
         }
 
@@ -587,6 +597,8 @@ public sealed class RuleWalk
                     return true;
                 case RuleTarget.OneOf dice:
                     return Throw(p, rule, dice, ends, openQuestions);
+                case RuleTarget.Schedule schedule:
+                    return Schedule(p, schedule.Table, ends, openQuestions);
                 default:
                     ends.Add(Open(p, $"the target '{(target as RuleTarget.Unknown)?.Text ?? target.ToString()}' of {rule.Table} {rule.Chain} rule {rule.Position}"));
                     return false;
@@ -610,6 +622,104 @@ public sealed class RuleWalk
 
             p.Weight = whole * remaining;
             return remaining > 1e-9;
+        }
+
+        // ip_vs_core.c: ip_vs_in, ip_vs_schedule, ip_vs_leave. False when the packet goes its way from here, or ended.
+        private bool Schedule(Position p, IpvsTable table, List<WalkBranch> ends, int openQuestions)
+        {
+            const ushort ftpData = 20; // never scheduled, since the server opens it
+            if (p.Scheduled || p.Tuple.Source.Port == ftpData || p.Tuple.Protocol == IpProtocol.Tcp && (packet.Flags & TcpFlags.Syn) == 0
+                || table.Find(p.Tuple.Protocol, p.Tuple.Destination, p.Mark) is not { } server)
+            {
+                return true;
+            }
+
+            Note(p, table.RuleOf(server));
+            if ((p.State & (ConntrackState.New | ConntrackState.Untracked)) == 0)
+            {
+                ends.Add(Open(p, $"to which real server of {server.Option} the connection went when it began"));
+                return false;
+            }
+
+            // Port 0 takes every port for clients that persist only.
+            var whole = server is { Address.Port: 0, Mark: 0, PersistenceSeconds: null } ? 0 : server.RealServers.Sum(r => (long)ShareOf(server, r));
+            if (whole == 0)
+            {
+                ends.Add(End(p, WalkOutcome.Rejected) with { RejectWith = p.Tuple.Destination.Address.IsIPv4 ? "icmp-port-unreachable" : "icmp6-port-unreachable" });
+                return false;
+            }
+
+            if (server.PersistenceSeconds is not null)
+            {
+                Assume("the client has no session affinity yet");
+            }
+
+            if (server.Scheduler is not ("rr" or "wrr" or "fo"))
+            {
+                Assume($"which real server of {server.Option} the scheduler {server.Scheduler} takes depends on the addresses or on open connections; each is taken to be as likely as its weight");
+            }
+
+            for (var i = 0; i < server.RealServers.Length; i++)
+            {
+                var real = server.RealServers[i];
+                if (ShareOf(server, real) is not (> 0 and var share))
+                {
+                    continue;
+                }
+
+                var rule = table.RuleOf(server, i);
+                var taken = p with { Weight = p.Weight * share / whole };
+                Note(taken, rule);
+                if (real.Forwarding != Forwarding.Masquerade)
+                {
+                    ends.Add(Open(taken, $"what becomes of a packet that IPVS passes on to {real.Address} untranslated ({rule.Raw})"));
+                    continue;
+                }
+
+                var to = real.Address with { Port = real.Address.Port == 0 ? p.Tuple.Destination.Port : real.Address.Port };
+                if (server.PersistenceSeconds is { } seconds && !_affinity.Exists(a => a.Backend == to && ReferenceEquals(a.Rule, rule)))
+                {
+                    _affinity.Add(new WalkAffinity(to, seconds, rule));
+                }
+
+                Forward(taken, table, rule, to);
+                Follow(taken, ends, openQuestions);
+            }
+
+            return false;
+        }
+
+        // The part of the new connections that a real server gets, in parts of the sum of all.
+        private static int ShareOf(VirtualServer server, RealServer real) => real.Weight == 0 ? 0 : server.Scheduler switch
+        {
+            "rr" or "lc" or "lblc" or "lblcr" or "dh" => 1,
+            "fo" => ReferenceEquals(real, server.RealServers.MaxBy(r => r.Weight)) ? 1 : 0, // the first of the heaviest takes all
+            _ => real.Weight,
+        };
+
+        // ip_vs_nat_xmit: to another host it goes out as if the node had sent it, with IPVS leaving it alone from then on; to the node itself it goes on where it is.
+        private void Forward(Position p, IpvsTable table, Rule rule, AddressPort to)
+        {
+            p.Tuple = p.Tuple with { Destination = to };
+            p.Backend = to;
+            p.Chain = rule.Chain;
+            p.DestinationSettled = true;
+            p.Scheduled = true;
+            p.Frame = null;
+            if (table.IsTracked is null)
+            {
+                Assume("connection tracking knows the connections of IPVS (net.ipv4.vs.conntrack)");
+            }
+            else if (table.IsTracked == false)
+            {
+                p.State = ConntrackState.Untracked; // ip_vs_notrack
+            }
+
+            if (!IsOwn(to.Address, false))
+            {
+                p.Hook = Hook.Output;
+                p.Next = 0;
+            }
         }
 
         private bool LookUp(Position p, Rule rule, RuleTarget.Lookup lookup, List<WalkBranch> ends, int openQuestions)
@@ -786,10 +896,10 @@ public sealed class RuleWalk
 
         // Before conntrack has seen it, a packet belongs to no connection; the node's own to itself was seen when it left.
         private ConntrackState StateOf(Position p)
-            => p.Stop!.Hook.Priority > ConnectionKnown || p.Hook is not (Hook.Prerouting or Hook.Output) || packet.FromNode && p.Hook == Hook.Prerouting ? p.State
+            => p.Stop!.Hook.Priority > ConnectionKnown || p.Scheduled || p.Hook is not (Hook.Prerouting or Hook.Output) || packet.FromNode && p.Hook == Hook.Prerouting ? p.State
                 : (p.State & ConntrackState.Untracked) != 0 ? ConntrackState.Untracked : ConntrackState.Invalid;
 
-        private string? Entering(Position p) => !packet.FromNode ? packet.InInterface : p.Hook is Hook.Prerouting or Hook.Input ? "lo" : "";
+        private string? Entering(Position p) => !packet.FromNode ? p.Hook == Hook.Output ? "" : packet.InInterface : p.Hook is Hook.Prerouting or Hook.Input ? "lo" : "";
 
         private bool Jump(Position p, RuleTarget.Jump jump, List<WalkBranch> ends)
         {
@@ -1017,6 +1127,8 @@ public sealed class RuleWalk
                     Assume("the client has no session affinity yet");
                     NoteAffinity(rule, p);
                     return Is(false, match);
+                case RuleMatch.InSet set:
+                    return p.Stop!.Set.IpSets?.GetValueOrDefault(set.Name) is { } named ? Negate(IsIn(named, set.Fields, p), set.Negated) : Truth.Open;
                 case RuleMatch.Family family:
                     return Is(family.IsIPv6 != p.Tuple.Destination.Address.IsIPv4, match);
                 case RuleMatch.Lookup lookup:
@@ -1027,6 +1139,52 @@ public sealed class RuleWalk
                 default:
                     return Truth.Open;
             }
+        }
+
+        // ip_set_core.c, ip_set_test.
+        private Truth IsIn(IpSet set, string directions, Position p)
+        {
+            if (set.IsList)
+            {
+                // list_set_ktest: in one of its sets.
+                var any = Truth.No;
+                foreach (var member in set.Members)
+                {
+                    var truth = p.Stop!.Set.IpSets!.GetValueOrDefault(member.Text) is { IsList: false } named ? IsIn(named, directions, p) : Truth.Open;
+                    any = truth == Truth.No ? any : truth == Truth.Yes || any == Truth.Yes ? Truth.Yes : Truth.Open;
+                }
+
+                return any;
+            }
+
+            if (set.IsIPv6 == p.Tuple.Destination.Address.IsIPv4)
+            {
+                return Truth.No;
+            }
+
+            var fields = set.FieldsOf(directions);
+            if (!set.Asks(p.Tuple.Protocol))
+            {
+                return Truth.Open;
+            }
+
+            // bitmap_port knows the ports of TCP and UDP only.
+            if (fields.IsEmpty || fields is [PacketField.SourcePort or PacketField.DestinationPort] && p.Tuple.Protocol == IpProtocol.Sctp)
+            {
+                return Truth.No;
+            }
+
+            Span<FieldValue> values = stackalloc FieldValue[fields.Length];
+            for (var i = 0; i < fields.Length; i++)
+            {
+                var known = ValueOf(fields[i], p, out values[i]);
+                if (known != Truth.Yes)
+                {
+                    return known;
+                }
+            }
+
+            return set.Find(values) is { IsException: false } ? Truth.Yes : Truth.No;
         }
 
         private Truth LookupHolds(RuleMatch.Lookup lookup, Rule rule, Position p)
