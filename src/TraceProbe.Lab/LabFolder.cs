@@ -73,7 +73,7 @@ internal sealed class LabFolder
     internal void Write(ImmutableArray<Place> places) => Files.Replace(PlacesPath, JsonSerializer.SerializeToUtf8Bytes(places, PlaceJson.Default.ImmutableArrayPlace));
 
     /// <summary>Takes the lab's lock: whoever changes objects, rules or processes of a lab holds it, in whatever process it runs.</summary>
-    /// <exception cref="LabException">It is held for more than ten seconds.</exception>
+    /// <exception cref="LabException">It is held for more than a minute.</exception>
     internal FileStream Lock()
     {
         for (var attempt = 0; ; attempt++)
@@ -87,13 +87,13 @@ internal sealed class LabFolder
             {
                 throw new LabException($"There is no lab named {Name}. Make one with: traceprobe lab up --name {Name}", e);
             }
-            catch (IOException) when (attempt < 1000)
+            catch (IOException) when (attempt < 6000)
             {
                 Thread.Sleep(10);
             }
             catch (IOException e)
             {
-                throw new LabException($"Lab {Name} has been busy for ten seconds: another process holds {Path}/lock.", e);
+                throw new LabException($"Lab {Name} has been busy for a minute: another process holds {Path}/lock.", e);
             }
         }
     }

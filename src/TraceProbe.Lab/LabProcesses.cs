@@ -193,9 +193,9 @@ internal static class LabProcesses
         [
             "set -e",
             // The place's own files over the machine's /etc: editors that replace a file (sed -i) work in it as on a real machine, and
-            // a resolv.conf that is a link here is none there. Where a kernel has no overlayfs the two files are mounted alone.
-            $"mount -t overlay overlay -o lowerdir=/etc,upperdir={lab.EtcFolder(what)},workdir={lab.PlaceFolder(what)}/work /etc 2>/dev/null || "
-                + $"{{ mount --bind {lab.EtcFolder(what)}/resolv.conf /etc/resolv.conf && mount --bind {lab.EtcFolder(what)}/hosts /etc/hosts; }}",
+            // a resolv.conf that is a link here, or is not there, is a file in it. Where a kernel has no overlayfs a copy takes its place.
+            $"if ! mount -t overlay overlay -o lowerdir=/etc,upperdir={lab.EtcFolder(what)},workdir={lab.PlaceFolder(what)}/work /etc 2>/dev/null; then "
+                + $"cp -an /etc/. {lab.EtcFolder(what)}; mount --bind {lab.EtcFolder(what)} /etc; fi",
             Daemon("pause", $"{lab.PausePath} infinity", "/dev/null"),
             .. daemons,
         ]);

@@ -9,6 +9,8 @@ public class WithIptablesNft(NftLab lab) : Failures<NftLab>(lab);
 
 public class WithIptablesLegacy(LegacyLab lab) : Failures<LegacyLab>(lab);
 
+public class WithNftables(NftablesLab lab) : Failures<NftablesLab>(lab);
+
 public class WithUserspaceProxy(UserspaceLab lab) : Failures<UserspaceLab>(lab)
 {
     [Fact]

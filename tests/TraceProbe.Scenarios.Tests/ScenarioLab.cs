@@ -7,7 +7,7 @@ namespace TraceProbe.Scenarios.Tests;
 /// <summary>A lab that the tests of one proxy mode share, with a healthy baseline of each client; removed at the end whatever happens.</summary>
 public abstract class ScenarioLab(ProxyMode mode) : IAsyncLifetime
 {
-    private static readonly string[] Tools = ["ip", "unshare", "nsenter", "setsid", "mount", "nginx", "dnsmasq", "curl", "kill"];
+    private static readonly string[] Tools = ["nsenter", "curl", "kill"];
     private readonly string _state = Path.Combine(Path.GetTempPath(), $"traceprobe-scenarios-{Guid.NewGuid():N}");
     private Lab.Lab? _lab;
 
@@ -100,15 +100,17 @@ public abstract class ScenarioLab(ProxyMode mode) : IAsyncLifetime
             return "needs root";
         }
 
-        IEnumerable<string> tools = mode == ProxyMode.IptablesLegacy ? ["iptables-legacy-restore", "ip6tables-legacy-restore"] : ["iptables-nft-restore", "ip6tables-nft-restore"];
-        var paths = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':');
-        return Tools.Concat(tools).FirstOrDefault(t => !paths.Any(p => File.Exists(Path.Combine(p, t)))) is { } missing ? $"needs {missing}" : null;
+        return global::TraceProbe.Lab.Lab.Needs(mode).FirstOrDefault(n => !n.Available) is { } missing ? $"needs {missing.Name}: {missing.Detail}"
+            : Tools.FirstOrDefault(t => !(Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(p => File.Exists(Path.Combine(p, t)))) is { } tool ? $"needs {tool}"
+            : null;
     }
 }
 
 public sealed class NftLab() : ScenarioLab(ProxyMode.IptablesNft);
 
 public sealed class LegacyLab() : ScenarioLab(ProxyMode.IptablesLegacy);
+
+public sealed class NftablesLab() : ScenarioLab(ProxyMode.Nftables);
 
 public sealed class UserspaceLab() : ScenarioLab(ProxyMode.Userspace);
 

@@ -86,6 +86,11 @@ internal sealed class Case
         _ => place.Name,
     };
 
+    /// <summary>What became of a packet that nothing answered: it vanished, or a rule dropped it where that was seen.</summary>
+    public string EndOf(Connection unanswered)
+        => unanswered.Drops.FirstOrDefault(d => d.Forward && d.Event.DropReason == "NETFILTER_DROP") is { Event.DropReason: not null } drop
+            ? $"was dropped by a rule in {WordsOf(drop.Event.NetNs)}" : "vanished";
+
     public string WordsOf(uint netns) => PlaceOf(netns) is { } place ? Words(place) : PlaceName(netns);
 
     public NodeAccount? NodeCalled(string? name) => name is null ? null : Recording.Nodes.FirstOrDefault(n => n.Name == name);

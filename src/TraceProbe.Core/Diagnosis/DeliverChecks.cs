@@ -75,8 +75,15 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
             case "NETFILTER_DROP" when toPod.Outcome == ConnectionOutcome.Rejected:
                 return null;
             case "NETFILTER_DROP":
-                var rule = place?.Node is { } nodeName && place.Kind == PlaceKind.Node && c.NodeCalled(nodeName) is { } account
-                    ? DroppingRule(account, toPod) : null;
+                var dropping = place?.Node is { } nodeName && place.Kind == PlaceKind.Node && c.NodeCalled(nodeName) is { } account
+                    ? DroppingBranch(account, toPod) : null;
+                if (dropping?.Steps.LastOrDefault().Rule is { Chain: "cluster-ips-check" } && toPod.Translated is null)
+                {
+                    // nftables mode: kube-proxy drops what it knows no Service for. That it knows none is said of the translation.
+                    return null;
+                }
+
+                var rule = dropping?.Policy ?? dropping?.Steps.LastOrDefault(s => s.Rule.Target is RuleTarget.Drop).Rule?.Raw;
                 return new Finding(FailureClass.DroppedByRule, rule is null ? $"A rule in {where} dropped the packet to {toPod.Backend}." : $"A rule in {where} dropped the packet to {toPod.Backend}: {rule}")
                 {
                     Confidence = rule is null ? Confidence.Likely : Confidence.Certain,
@@ -136,10 +143,10 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         };
     }
 
-    private string? DroppingRule(NodeAccount node, Connection toPod)
+    private WalkBranch? DroppingBranch(NodeAccount node, Connection toPod)
     {
         var walk = RuleWalk.Run(c.RulesOf(node, !leg.IsIPv4).Sets, new VirtualPacket { Tuple = toPod.Asked, FromNode = leg.IsFromNode && node.Name == c.ClientNode });
         var branch = walk.BranchTo(toPod.Backend) ?? walk.Branches.FirstOrDefault(b => b.Outcome == WalkOutcome.Dropped);
-        return branch is not { Outcome: WalkOutcome.Dropped } ? null : branch.Policy ?? branch.Steps.LastOrDefault(s => s.Rule.Target is RuleTarget.Drop).Rule?.Raw;
+        return branch is { Outcome: WalkOutcome.Dropped } ? branch : null;
     }
 }

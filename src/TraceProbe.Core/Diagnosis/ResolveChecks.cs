@@ -320,7 +320,7 @@ internal sealed class ResolveChecks(Case c)
             return null;
         }
 
-        var vanished = c.Main is { Outcome: ConnectionOutcome.Unanswered } ? ": the packet stayed untranslated and vanished" : "";
+        var vanished = c.Main is { Outcome: ConnectionOutcome.Unanswered } unanswered ? $": the packet stayed untranslated and {c.EndOf(unanswered)}" : "";
         return new Finding(FailureClass.ServiceNotFound, $"No Service has the address {address}, though it lies among those of the Services{vanished}.")
         {
             Evidence =

@@ -65,7 +65,8 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
         var where = c.ClientNode ?? "the node";
         var vanished = leg.Connection.Outcome switch
         {
-            ConnectionOutcome.Unanswered => "vanished",
+            // In nftables mode kube-proxy itself drops what is sent to an address of no Service that it knows.
+            ConnectionOutcome.Unanswered => c.EndOf(leg.Connection),
             ConnectionOutcome.Refused => $"was refused by {c.WordsOf(leg.Connection.AnsweredInNetNs)}",
             ConnectionOutcome.Rejected => $"was rejected by {c.WordsOf(leg.Connection.AnsweredInNetNs)}",
             _ => "went elsewhere",

@@ -10,8 +10,8 @@ internal static class TranslateFaults
     internal static ImmutableArray<Fault> All { get; } =
     [
         new Fault("proxy-rules-missing",
-            "A script flushes all rules on node-1 (iptables -F; nft flush ruleset in nftables mode), and kube-proxy there has not written them again yet.",
-            "Service addresses, the DNS server's too, vanish on the way: everything times out.",
+            "A script flushes all rules on node-1 (iptables -F; in nftables mode nft flush ruleset, in IPVS mode ipvsadm -C too), and kube-proxy there has not written them again yet.",
+            "Service addresses, the DNS server's too, vanish on the way: everything times out (IPVS mode: the node, which has these addresses itself, refuses).",
             make: b =>
             {
                 b.Pause(Node, "proxy-rules-missing");
