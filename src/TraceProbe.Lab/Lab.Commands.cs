@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -118,12 +119,12 @@ public sealed partial class Lab
         {
             case ["patch", "service" or "services" or "svc", var name]:
                 var service = ServiceOf(ns, name);
-                _folder.Objects.Put(Patched(service, Option("-p", "--patch"), Option("--type"), KubernetesJson.Default.Service));
+                _folder.Objects.Put(Patched(service, Option("-p", "--patch"), Option("--type"), ObjectWriter.Write, new ObjectReader().ReadService));
                 return $"service/{name} patched\n";
             case ["patch", _, var name]:
                 foreach (var pod in PodsOf(ns, name))
                 {
-                    _folder.Objects.Put(Patched(pod, Option("-p", "--patch"), Option("--type"), KubernetesJson.Default.Pod));
+                    _folder.Objects.Put(Patched(pod, Option("-p", "--patch"), Option("--type"), ObjectWriter.Write, new ObjectReader().ReadPod));
                 }
 
                 return $"{plain[1]}/{name} patched\n";
@@ -171,9 +172,9 @@ public sealed partial class Lab
             throw new LabException($"Of sed, the lab knows only s/TEXT/TEXT/, not: {script}");
         }
 
-        var node = JsonSerializer.SerializeToNode(pod, KubernetesJson.Default.Pod)!.AsObject();
+        var node = ToTree(pod, ObjectWriter.Write);
         Change(node);
-        _folder.Objects.Put(node.Deserialize(KubernetesJson.Default.Pod)!);
+        _folder.Objects.Put(FromTree(node, new ObjectReader().ReadPod));
         // A new pod has new files.
         File.Delete(LabProcesses.GivenResolvConfPath(_folder, pod));
         return $"pod \"{pod.Metadata.Name}\" deleted\npod/{pod.Metadata.Name} replaced\n";
@@ -230,9 +231,27 @@ public sealed partial class Lab
         return pods.Length > 0 ? pods : throw new LabException($"pods \"{name}\" not found in namespace {ns}.");
     }
 
-    private static T Patched<T>(T value, string? patch, string? type, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> info)
+    private delegate T ReadObject<T>(ref Utf8JsonReader json);
+
+    private static JsonObject ToTree<T>(T value, Action<Utf8JsonWriter, T> write)
     {
-        var node = JsonSerializer.SerializeToNode(value, info)!.AsObject();
+        var buffer = new ArrayBufferWriter<byte>();
+        using var json = new Utf8JsonWriter(buffer);
+        write(json, value);
+        json.Flush();
+        return JsonNode.Parse(buffer.WrittenSpan)!.AsObject();
+    }
+
+    private static T FromTree<T>(JsonObject tree, ReadObject<T> read)
+    {
+        var json = new Utf8JsonReader(Encoding.UTF8.GetBytes(tree.ToJsonString()), ObjectReader.Options);
+        json.Read();
+        return read(ref json);
+    }
+
+    private static T Patched<T>(T value, string? patch, string? type, Action<Utf8JsonWriter, T> write, ReadObject<T> read)
+    {
+        var node = ToTree(value, write);
         try
         {
             switch (JsonNode.Parse(patch ?? throw new LabException("kubectl patch needs -p.")))
@@ -252,7 +271,7 @@ public sealed partial class Lab
                     throw new LabException($"The patch is not one of type {type ?? "strategic"}: {patch}");
             }
 
-            return node.Deserialize(info)!;
+            return FromTree(node, read);
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException or ArgumentOutOfRangeException or KeyNotFoundException)
         {

@@ -2,7 +2,6 @@ using System.Collections.Immutable;
 using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
 using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Lab;
@@ -16,23 +15,28 @@ internal sealed class ObjectStore(string folder)
     // Readable, and a plus sign in a time stamp as a plus sign.
     private static readonly JsonWriterOptions Form = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
+    private delegate T ReadObject<T>(ref Utf8JsonReader json);
 
-    internal ClusterSnapshot Read() => new()
+    internal ClusterSnapshot Read()
     {
-        ClusterDomain = LabLayout.ClusterDomain,
-        Services = ReadAll("services", KubernetesJson.Default.Service),
-        EndpointSlices = ReadAll("endpointslices", KubernetesJson.Default.EndpointSlice),
-        Pods = ReadAll("pods", KubernetesJson.Default.Pod),
-        Nodes = ReadAll("nodes", KubernetesJson.Default.Node),
-    };
+        var objects = new ObjectReader();
+        return new ClusterSnapshot
+        {
+            ClusterDomain = LabLayout.ClusterDomain,
+            Services = ReadAll("services", objects.ReadService),
+            EndpointSlices = ReadAll("endpointslices", objects.ReadEndpointSlice),
+            Pods = ReadAll("pods", objects.ReadPod),
+            Nodes = ReadAll("nodes", objects.ReadNode),
+        };
+    }
 
-    internal void Put(Service value) => Write("services", "v1", "Service", value.Metadata, value, (v, m) => v with { Metadata = m }, KubernetesJson.Default.Service);
+    internal void Put(Service value) => Write("services", value.Metadata, m => value with { Metadata = m }, ObjectWriter.Write);
 
-    internal void Put(EndpointSlice value) => Write("endpointslices", "discovery.k8s.io/v1", "EndpointSlice", value.Metadata, value, (v, m) => v with { Metadata = m }, KubernetesJson.Default.EndpointSlice);
+    internal void Put(EndpointSlice value) => Write("endpointslices", value.Metadata, m => value with { Metadata = m }, ObjectWriter.Write);
 
-    internal void Put(Pod value) => Write("pods", "v1", "Pod", value.Metadata, value, (v, m) => v with { Metadata = m }, KubernetesJson.Default.Pod);
+    internal void Put(Pod value) => Write("pods", value.Metadata, m => value with { Metadata = m }, ObjectWriter.Write);
 
-    internal void Put(Node value) => Write("nodes", "v1", "Node", value.Metadata, value, (v, m) => v with { Metadata = m }, KubernetesJson.Default.Node);
+    internal void Put(Node value) => Write("nodes", value.Metadata, m => value with { Metadata = m }, ObjectWriter.Write);
 
     internal void Delete(string kind, ObjectMeta metadata) => File.Delete(PathOf(kind, metadata.Namespace, metadata.Name));
 
@@ -54,76 +58,25 @@ internal sealed class ObjectStore(string folder)
         return text.ToString();
     }
 
-    /// <summary>All objects as one <c>v1 List</c>, the form that <c>kubectl get -o json</c> prints.</summary>
-    internal static byte[] ToList(ClusterSnapshot snapshot)
-    {
-        using var buffer = new MemoryStream();
-        using (var writer = new Utf8JsonWriter(buffer, Form))
-        {
-            writer.WriteStartObject();
-            writer.WriteString("apiVersion", "v1");
-            writer.WriteString("kind", "List");
-            writer.WriteStartArray("items");
-            foreach (var item in snapshot.Services)
-            {
-                WriteObject(writer, "v1", "Service", item, KubernetesJson.Default.Service);
-            }
-
-            foreach (var item in snapshot.EndpointSlices)
-            {
-                WriteObject(writer, "discovery.k8s.io/v1", "EndpointSlice", item, KubernetesJson.Default.EndpointSlice);
-            }
-
-            foreach (var item in snapshot.Pods)
-            {
-                WriteObject(writer, "v1", "Pod", item, KubernetesJson.Default.Pod);
-            }
-
-            foreach (var item in snapshot.Nodes)
-            {
-                WriteObject(writer, "v1", "Node", item, KubernetesJson.Default.Node);
-            }
-
-            writer.WriteEndArray();
-            writer.WriteEndObject();
-        }
-
-        return buffer.ToArray();
-    }
-
-    private void Write<T>(string kind, string apiVersion, string kindName, ObjectMeta metadata, T value, Func<T, ObjectMeta, T> with, JsonTypeInfo<T> type)
+    private void Write<T>(string kind, ObjectMeta metadata, Func<ObjectMeta, T> with, Action<Utf8JsonWriter, T> write)
     {
         var version = (metadata.ResourceVersion is null ? 0 : long.Parse(metadata.ResourceVersion, CultureInfo.InvariantCulture)) + 1;
-        value = with(value, metadata with
-        {
-            Uid = metadata.Uid ?? Guid.NewGuid().ToString(),
-            CreationTimestamp = metadata.CreationTimestamp ?? DateTimeOffset.FromUnixTimeSeconds(TimeProvider.System.GetUtcNow().ToUnixTimeSeconds()),
-            ResourceVersion = version.ToString(CultureInfo.InvariantCulture),
-        });
         using var buffer = new MemoryStream();
         using (var writer = new Utf8JsonWriter(buffer, Form))
         {
-            WriteObject(writer, apiVersion, kindName, value, type);
+            write(writer, with(metadata with
+            {
+                Uid = metadata.Uid ?? Guid.NewGuid().ToString(),
+                CreationTimestamp = metadata.CreationTimestamp ?? DateTimeOffset.FromUnixTimeSeconds(TimeProvider.System.GetUtcNow().ToUnixTimeSeconds()),
+                ResourceVersion = version.ToString(CultureInfo.InvariantCulture),
+            }));
         }
 
         Directory.CreateDirectory(Path.Combine(folder, kind));
         Files.Replace(PathOf(kind, metadata.Namespace, metadata.Name), buffer.ToArray());
     }
 
-    private static void WriteObject<T>(Utf8JsonWriter writer, string apiVersion, string kind, T value, JsonTypeInfo<T> type)
-    {
-        writer.WriteStartObject();
-        writer.WriteString("apiVersion", apiVersion);
-        writer.WriteString("kind", kind);
-        foreach (var member in JsonSerializer.SerializeToElement(value, type).EnumerateObject())
-        {
-            member.WriteTo(writer);
-        }
-
-        writer.WriteEndObject();
-    }
-
-    private ImmutableArray<T> ReadAll<T>(string kind, JsonTypeInfo<T> type)
+    private ImmutableArray<T> ReadAll<T>(string kind, ReadObject<T> read)
     {
         var path = Path.Combine(folder, kind);
         if (!Directory.Exists(path))
@@ -136,7 +89,9 @@ internal sealed class ObjectStore(string folder)
         {
             try
             {
-                found.Add(JsonSerializer.Deserialize(File.ReadAllBytes(file), type) ?? throw new JsonException("it holds null"));
+                var json = new Utf8JsonReader(File.ReadAllBytes(file), ObjectReader.Options);
+                json.Read();
+                found.Add(read(ref json));
             }
             catch (JsonException e)
             {

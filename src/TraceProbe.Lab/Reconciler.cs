@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.ExceptionServices;
 using System.Text;
 using System.Text.Json;
@@ -40,7 +41,7 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
 
         ServeNames(cluster);
         Program(cluster, forceRules);
-        Files.ReplaceIfChanged(lab.SnapshotPath, Encoding.UTF8.GetString(ObjectStore.ToList(cluster)));
+        Files.ReplaceIfChanged(lab.SnapshotPath, Encoding.UTF8.GetString(ClusterList.Write(cluster).Span));
         return cluster;
     }
 
@@ -210,7 +211,16 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
 
     private static ObjectMeta Bare(ObjectMeta metadata) => metadata with { Uid = null, ResourceVersion = null, CreationTimestamp = null };
 
-    private static string Text(Pod pod) => JsonSerializer.Serialize(pod, KubernetesJson.Default.Pod);
+    private static string Text(Pod pod) => Text(pod, ObjectWriter.Write);
 
-    private static string Text(EndpointSlice slice) => JsonSerializer.Serialize(slice, KubernetesJson.Default.EndpointSlice);
+    private static string Text(EndpointSlice slice) => Text(slice, ObjectWriter.Write);
+
+    private static string Text<T>(T value, Action<Utf8JsonWriter, T> write)
+    {
+        var buffer = new ArrayBufferWriter<byte>();
+        using var json = new Utf8JsonWriter(buffer);
+        write(json, value);
+        json.Flush();
+        return Encoding.UTF8.GetString(buffer.WrittenSpan);
+    }
 }

@@ -168,11 +168,14 @@ public sealed class SnapshotReaderTests
     }
 
     [Theory]
-    [InlineData("""{"kind":"Service","metadata":{"name":"web","namespace":"shop"},"spec":{"ports":[{"port":"80"}]}}""", "objects.json: Service shop/web: spec.ports[0].port: a whole number was expected.")]
-    [InlineData("""{"kind":"Pod","metadata":{"name":"p","labels":{"version":1}}}""", "objects.json: Pod default/p: metadata.labels.version: a string was expected (numbers and true/false need quotes here).")]
-    [InlineData("""{"kind":"EndpointSlice","metadata":{"name":"s"},"endpoints":{}}""", "objects.json: EndpointSlice default/s: endpoints: a list was expected.")]
-    [InlineData("""{"kind":"Service","spec":7}""", "objects.json: Service default/(no name): spec: an object was expected.")]
-    [InlineData("""{"kind":"List","items":7}""", "objects.json: items: a list was expected.")]
+    [InlineData("""{"kind":"Service","metadata":{"name":"web","namespace":"shop"},"spec":{"ports":[{"port":"80"}]}}""", "objects.json, line 1: Service shop/web: spec.ports[0].port: a whole number was expected.")]
+    [InlineData("""{"kind":"Pod","metadata":{"name":"p","labels":{"version":1}}}""", "objects.json, line 1: Pod default/p: metadata.labels.version: a string was expected (numbers and true/false need quotes here).")]
+    [InlineData("""{"kind":"EndpointSlice","metadata":{"name":"s"},"endpoints":{}}""", "objects.json, line 1: EndpointSlice default/s: endpoints: a list was expected.")]
+    [InlineData("""{"kind":"Service","spec":7}""", "objects.json, line 1: Service default/(no name): spec: an object was expected.")]
+    [InlineData("{\n \"kind\":\"List\",\n \"items\":[\n  {\"kind\":\"Pod\"},\n  {\"kind\":\"Pod\",\n   \"spec\":{\"hostNetwork\":1}}]}", "objects.json, line 6: Pod default/(no name): spec.hostNetwork: true or false was expected.")]
+    [InlineData("kind: Pod\nspec:\n  hostNetwork: 1\n", "objects.json: Pod default/(no name): spec.hostNetwork: true or false was expected.")]
+    [InlineData("{\"kind\":\"Pod\",\n\"a\"}", "objects.json, line 2: this is not JSON as kubectl writes it: '}' is invalid after a property name. Expected a ':'.")]
+    [InlineData("""{"kind":"List","items":7}""", "objects.json, line 1: items: a list was expected.")]
     [InlineData("""{"kind":"Status","status":"Failure","message":"pods is forbidden"}""", "objects.json holds an error of the API server instead of objects: pods is forbidden")]
     [InlineData("", "objects.json is empty; write it with 'kubectl get … -o json'.")]
     [InlineData("No resources found", "objects.json: an object was expected, not 'No resources found'.")]
@@ -254,7 +257,7 @@ public sealed class SnapshotReaderTests
         {
             var folder = Fixture.Own(name);
             var snapshot = SnapshotReader.Read(new[] { "services.json", "endpointslices.json", "pods.json", "nodes.json" }.Select(f => Fixture.Find(folder, f)!));
-            snapshot.Unread.ShouldBeEmpty();
+            snapshot.Unread.Select(u => u.What).ShouldBeEmpty();
             snapshot.Pods.ShouldNotBeEmpty();
             snapshot.Nodes.Length.ShouldBe(3);
             AssertNoDefaults(snapshot, name);

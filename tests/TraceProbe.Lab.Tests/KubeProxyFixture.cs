@@ -1,7 +1,5 @@
-using System.Collections.Immutable;
 using System.IO.Compression;
-using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
+using System.Text;
 using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Lab.Tests;
@@ -11,13 +9,16 @@ internal static class KubeProxyFixture
 {
     internal static string Folder(string name) => Path.Combine(AppContext.BaseDirectory, "Fixtures", name);
 
-    internal static ClusterSnapshot Objects(string folder) => new()
+    internal static ClusterSnapshot Objects(string folder)
     {
-        Services = List(folder, "services", KubernetesJson.Default.Service),
-        EndpointSlices = List(folder, "endpointslices", KubernetesJson.Default.EndpointSlice),
-        Pods = List(folder, "pods", KubernetesJson.Default.Pod),
-        Nodes = List(folder, "nodes", KubernetesJson.Default.Node),
-    };
+        var reader = new ClusterListReader((_, yaml) => yaml);
+        foreach (var kind in (string[])["services", "endpointslices", "pods", "nodes"])
+        {
+            reader.Add(kind, Encoding.UTF8.GetBytes(Text(Path.Combine(folder, $"{kind}.json"))));
+        }
+
+        return reader.ToSnapshot();
+    }
 
     /// <summary>The folder of a case that is too big for the repository and lies beside it where the project is developed; null elsewhere.</summary>
     internal static string? Scale(string name)
@@ -44,12 +45,5 @@ internal static class KubeProxyFixture
         using var packed = new GZipStream(File.OpenRead(path + ".gz"), CompressionMode.Decompress);
         using var reader = new StreamReader(packed);
         return reader.ReadToEnd();
-    }
-
-    private static ImmutableArray<T> List<T>(string folder, string kind, JsonTypeInfo<T> type)
-    {
-        using var list = JsonDocument.Parse(Text(Path.Combine(folder, $"{kind}.json")));
-        // A collection that is null in the object is one that is empty.
-        return [.. list.RootElement.GetProperty("items").EnumerateArray().Select(item => JsonSerializer.Deserialize(item, type)!)];
     }
 }

@@ -196,7 +196,7 @@ public class LabLiveTests
 
         // By hand, as somebody with an editor would: nobody but the controller sees it.
         var path = Path.Combine(live.Lab.StateFolder, "objects", "services", "default.my-nginx.json");
-        File.WriteAllText(path, File.ReadAllText(path).Replace("\"targetPort\": 80,", "\"targetPort\": 8080,"));
+        File.WriteAllText(path, File.ReadAllText(path).Replace("\"targetPort\": 80\n", "\"targetPort\": 8080\n"));
         await Until(() => live.Rules("node-2", ipv6: false).Contains("10.244.1.11:8080"));
         live.Lab.ActiveFaults.Select(f => f.Name).ShouldBe(["wrong-target-port"]);
         live.Lab.Execute("kubectl patch service my-nginx -n default -p '{\"spec\":{\"ports\":[{\"port\":8080,\"targetPort\":80}]}}'");

@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using System.Runtime.InteropServices;
-using System.Text.Json.Serialization;
 using TraceProbe.Core.Net;
 
 namespace TraceProbe.Core.Cluster;
@@ -107,7 +106,6 @@ public sealed record ClusterSnapshot
     }
 
     /// <summary>The cluster's DNS Service, see <see cref="DnsMeaning.FindService"/>; null when there is none.</summary>
-    [JsonIgnore]
     public Service? ClusterDns => Index.ClusterDns;
 
     /// <summary>Whether both hold the same lists of objects; the objects themselves are not compared.</summary>

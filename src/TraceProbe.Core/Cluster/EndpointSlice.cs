@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -16,19 +15,15 @@ public sealed record EndpointSlice
     public string AddressType { get; init => field = value ?? "IPv4"; } = "IPv4";
 
     /// <summary>The endpoints.</summary>
-    [JsonConverter(typeof(NullIsEmpty<Endpoint>))]
     public ImmutableArray<Endpoint> Endpoints { get; init => field = value.IsDefault ? [] : value; } = [];
 
     /// <summary>The ports, the same for each endpoint of the slice; empty for a Service without ports.</summary>
-    [JsonConverter(typeof(NullIsEmpty<EndpointPort>))]
     public ImmutableArray<EndpointPort> Ports { get; init => field = value.IsDefault ? [] : value; } = [];
 
     /// <summary>The Service's name, from the label; null when the slice belongs to none.</summary>
-    [JsonIgnore]
     public string? ServiceName => Metadata.Labels.GetValueOrDefault(ServiceNameLabel);
 
     /// <summary>How the object is named to people and kubectl.</summary>
-    [JsonIgnore]
     public ObjectRef Ref => new("endpointslice", Metadata.Namespace ?? "default", Metadata.Name);
 }
 

@@ -1,6 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
-using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -10,7 +8,6 @@ namespace TraceProbe.Core.Cluster;
 /// </summary>
 /// <param name="Number">The number, when it was one.</param>
 /// <param name="Text">The string, when it was one.</param>
-[JsonConverter(typeof(Json))]
 public readonly record struct IntOrString(int? Number, string? Text)
 {
     /// <summary>Whether neither is given (an absent target port equals the port).</summary>
@@ -24,27 +21,4 @@ public readonly record struct IntOrString(int? Number, string? Text)
 
     /// <summary>A name.</summary>
     public static implicit operator IntOrString(string text) => new(null, text);
-
-    internal sealed class Json : JsonConverter<IntOrString>
-    {
-        public override IntOrString Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.TokenType switch
-        {
-            // 0 is how the API writes "not given": no port has that number.
-            JsonTokenType.Number => reader.GetInt32() is var number and not 0 ? new(number, null) : default,
-            JsonTokenType.String => new(null, reader.GetString()),
-            _ => throw new JsonException("A number or a string is needed."),
-        };
-
-        public override void Write(Utf8JsonWriter writer, IntOrString value, JsonSerializerOptions options)
-        {
-            if (value.Text is not null)
-            {
-                writer.WriteStringValue(value.Text);
-            }
-            else
-            {
-                writer.WriteNumberValue(value.Number ?? 0);
-            }
-        }
-    }
 }

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -13,7 +12,6 @@ public sealed record LabelSelector
     public ImmutableArray<LabelExpression> MatchExpressions { get; init => field = value.IsDefault ? [] : value; } = [];
 
     /// <summary>Whether it selects everything.</summary>
-    [JsonIgnore]
     public bool IsEmpty => MatchLabels.IsEmpty && MatchExpressions.IsEmpty;
 
     /// <summary>Whether these labels satisfy it.</summary>

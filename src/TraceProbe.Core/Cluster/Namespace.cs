@@ -1,5 +1,3 @@
-using System.Text.Json.Serialization;
-
 namespace TraceProbe.Core.Cluster;
 
 /// <summary>A core/v1 Namespace: its labels, which NetworkPolicies select by.</summary>
@@ -12,6 +10,5 @@ public sealed record Namespace
     public ObjectMeta Metadata { get; init => field = value ?? new(); } = new();
 
     /// <summary>How the object is named to people and kubectl.</summary>
-    [JsonIgnore]
     public ObjectRef Ref => new("namespace", null, Metadata.Name);
 }

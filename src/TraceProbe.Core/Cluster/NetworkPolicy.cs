@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -13,7 +12,6 @@ public sealed record NetworkPolicy
     public NetworkPolicySpec Spec { get; init => field = value ?? new(); } = new();
 
     /// <summary>How the object is named to people and kubectl.</summary>
-    [JsonIgnore]
     public ObjectRef Ref => new("networkpolicy", Metadata.Namespace ?? "default", Metadata.Name);
 }
 

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -16,7 +15,6 @@ public sealed record Node
     public NodeStatus Status { get; init => field = value ?? new(); } = new();
 
     /// <summary>How the object is named to people and kubectl.</summary>
-    [JsonIgnore]
     public ObjectRef Ref => new("node", null, Metadata.Name);
 }
 

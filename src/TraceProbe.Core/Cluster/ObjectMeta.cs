@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -37,7 +36,6 @@ public sealed record ObjectMeta
     /// The UID that a static pod has on its node, where its cgroups are named after it. The Pod in the API is a mirror with a UID of its own;
     /// the kubelet notes the static pod's in an annotation (pkg/kubelet/types/pod_update.go). Null for other objects.
     /// </summary>
-    [JsonIgnore]
     public string? StaticPodUid => Annotations.GetValueOrDefault("kubernetes.io/config.mirror") ?? Annotations.GetValueOrDefault("kubernetes.io/config.hash");
 
     /// <summary>Whether an annotation of that key is kept.</summary>

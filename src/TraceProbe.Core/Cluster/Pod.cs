@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -16,11 +15,9 @@ public sealed record Pod
     public PodStatus Status { get; init => field = value ?? new(); } = new();
 
     /// <summary>How the object is named to people and kubectl.</summary>
-    [JsonIgnore]
     public ObjectRef Ref => new("pod", Metadata.Namespace ?? "default", Metadata.Name);
 
     /// <summary>Whether the pod's Ready condition is True.</summary>
-    [JsonIgnore]
     public bool IsReady => Status.Conditions.Any(c => c.Type == "Ready" && c.Status == "True");
 }
 
@@ -58,7 +55,6 @@ public sealed record PodSpec
     public ImmutableArray<PodReadinessGate> ReadinessGates { get; init => field = value.IsDefault ? [] : value; } = [];
 
     /// <summary>The containers that answer while the pod runs: <see cref="Containers"/>, then the sidecars among <see cref="InitContainers"/>.</summary>
-    [JsonIgnore]
     public IEnumerable<Container> LastingContainers => InitContainers.IsEmpty ? Containers : Containers.Concat(InitContainers.Where(c => c.IsSidecar));
 }
 
@@ -119,7 +115,6 @@ public sealed record Container
     public string? RestartPolicy { get; init; }
 
     /// <summary>Whether an init container keeps running beside the containers (Kubernetes 1.28 and later).</summary>
-    [JsonIgnore]
     public bool IsSidecar => RestartPolicy == "Always";
 }
 
@@ -130,7 +125,6 @@ public sealed record ContainerPort
     public string? Name { get; init; }
 
     /// <summary>The port.</summary>
-    [JsonPropertyName("containerPort")]
     public int Port { get; init; }
 
     /// <summary>TCP, UDP or SCTP.</summary>

@@ -1,5 +1,3 @@
-using System.Text.Json.Serialization;
-
 namespace TraceProbe.Core.Cluster;
 
 /// <summary>
@@ -33,10 +31,8 @@ public sealed record PodEvent
     public DateTimeOffset? EventTime { get; init; }
 
     /// <summary>When it happened last, as far as the object tells.</summary>
-    [JsonIgnore]
     public DateTimeOffset? Last => LastTimestamp ?? EventTime ?? Metadata.CreationTimestamp;
 
     /// <summary>Whether this is one of the events that are kept.</summary>
-    [JsonIgnore]
     public bool IsPodWarning => Type == "Warning" && InvolvedObject.Kind == "Pod";
 }

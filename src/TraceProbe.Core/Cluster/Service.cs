@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.Json.Serialization;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -16,7 +15,6 @@ public sealed record Service
     public ServiceStatus Status { get; init => field = value ?? new(); } = new();
 
     /// <summary>How the object is named to people and kubectl.</summary>
-    [JsonIgnore]
     public ObjectRef Ref => new("service", Metadata.Namespace ?? "default", Metadata.Name);
 }
 
@@ -72,7 +70,6 @@ public sealed record ServiceSpec
     public bool PublishNotReadyAddresses { get; init; }
 
     /// <summary>Whether there is a cluster address at all and it is <c>None</c>.</summary>
-    [JsonIgnore]
     public bool IsHeadless => ClusterIP == "None";
 }
 

@@ -1,3 +1,4 @@
+using TraceProbe.Core.Cluster;
 using System.Collections.Immutable;
 using System.Globalization;
 using System.IO.Compression;
@@ -48,7 +49,7 @@ public static partial class RecordingArchive
             Manifest = manifest,
             Events = ReadEvents(files),
             Client = files.TryGetValue(ClientFile, out var client) ? ReadJson<ClientReport>(ClientFile, client) : null,
-            Cluster = files.TryGetValue(ClusterFile, out var cluster) ? Parse(ClusterFile, cluster, ClusterList.Read) : null,
+            Cluster = files.TryGetValue(ClusterFile, out var cluster) ? Parse(ClusterFile, cluster, ReadCluster) : null,
             Nodes = nodes.ToImmutable(),
             Baseline = files.TryGetValue(BaselineFile, out var baseline) ? ReadJson<Baseline>(BaselineFile, baseline) : null,
         };
@@ -103,6 +104,14 @@ public static partial class RecordingArchive
 
     private static T ReadJson<T>(string name, byte[] json) => Parse(name, json, bytes =>
         JsonSerializer.Deserialize(bytes.Span, (JsonTypeInfo<T>)Strict.Value.GetTypeInfo(typeof(T)))!);
+
+    private static ClusterSnapshot ReadCluster(ReadOnlyMemory<byte> json)
+    {
+        var reader = new ClusterListReader((name, _) => throw new FormatException($"{name} is YAML, which no recording holds."));
+        reader.Add("the list", json.Span);
+        return reader.Ignored.Keys.FirstOrDefault() is { } kind ? throw new FormatException($"it holds an object of kind {kind}, which no recording does.")
+            : reader.IsOurs ? reader.ToSnapshot() : throw new FormatException("it is not the list of a recording.");
+    }
 
     private static T Parse<T>(string name, byte[] json, Func<ReadOnlyMemory<byte>, T> parse)
     {

@@ -1,3 +1,4 @@
+using TraceProbe.Core.Cluster;
 using System.Globalization;
 using System.IO.Compression;
 using System.Text;
@@ -53,7 +54,7 @@ public static partial class RecordingArchive
 
         if (recording.Cluster is { } cluster)
         {
-            yield return (ClusterFile, s => s.Write(ClusterList.Write(cluster)));
+            yield return (ClusterFile, s => s.Write(ClusterList.Write(cluster).Span));
         }
 
         var folders = new HashSet<string>(StringComparer.Ordinal);
