@@ -68,6 +68,12 @@ fails "3. flushed rules" flush-rules proxy-rules-missing node-1 "$url" --from po
 fails "4. the host asks another resolver" - wrong-resolver node-1 "$full" --from node/node-1
 "$traceprobe" lab down --name "$lab"
 
+say "Two of them again, as current nodes have them: kube-proxy in nftables mode"
+"$traceprobe" lab up --name "$lab" --proxy nftables --color "$color"
+fails "2. wrong labels, nftables" wrong-labels selector-matches-nothing my-nginx "$url" --from pod/ubuntu
+fails "3. flushed rules, nftables" flush-rules proxy-rules-missing node-1 "$url" --from pod/ubuntu
+"$traceprobe" lab down --name "$lab"
+
 say "The first two again, as they were in 2015: kube-proxy in userspace mode"
 "$traceprobe" lab up --name "$lab" --proxy userspace --color "$color"
 fails "1. wrong port, userspace" wrong-target-port wrong-target-port my-nginx "$url" --from pod/ubuntu

@@ -94,8 +94,21 @@ public sealed class CommandLineTests : IDisposable
     }
 
     [Fact]
+    public async Task Doctor_AskedForAModeOfTheLab_TellsWhatItNeeds()
+    {
+        (await Run("doctor --width 200")).Output.ShouldNotContain("lab: ");
+        (await Run("doctor --width 200 --proxy nftables")).Output.ShouldMatch("(yes|NO) +lab: nft ");
+        var (exit, output, _) = await Run("doctor --width 200 --proxy ipvs");
+        output.ShouldMatch("(yes|NO) +lab: ipvsadm ");
+        (exit == 4).ShouldBe(output.Contains("  NO ", StringComparison.Ordinal));
+        (await Run("doctor --proxy ipfs")).Exit.ShouldBe(2);
+        (await Run("lab up --proxy ipfs")).Exit.ShouldBe(2);
+    }
+
+    [Fact]
     public async Task Suggestions_NameVerbsAndClasses()
     {
+        (await Run("[suggest:28] traceprobe|lab|up|--proxy|nf")).Output.ShouldContain("nftables");
         (await Run("[suggest:15] traceprobe|rep")).Output.ShouldContain("replay");
         (await Run("[suggest:28] traceprobe|classes|wrong-ta")).Output.ShouldContain("wrong-target-port");
     }
