@@ -114,28 +114,6 @@ public sealed class RulesServiceMeaningTests
     }
 
     [Fact]
-    public void PodThatIsNotReady_SaysWhy()
-    {
-        var probed = P("a") with
-        {
-            Spec = new PodSpec { NodeName = "n1", Containers = [new Container { Name = "web", ReadinessProbe = new Probe { HttpGet = new HttpGetAction { Path = "/ok", Port = 8080 } } }] },
-            Status = new PodStatus { Phase = "Running", Conditions = [new Condition { Type = "Ready", Status = "False" }], ContainerStatuses = [new ContainerStatus { Name = "web", State = new ContainerState { Running = new() } }] },
-        };
-        ServiceMeaning.ExplainPod(probed)!.Reason.ShouldBe("the readiness probe of container web (HTTP GET /ok on port 8080) does not pass");
-        var crashing = probed with
-        {
-            Status = probed.Status with
-            {
-                ContainerStatuses = [new ContainerStatus { Name = "web", RestartCount = 7, State = new ContainerState { Waiting = new() { Reason = "CrashLoopBackOff" } }, LastState = new ContainerState { Terminated = new() { Reason = "OOMKilled", ExitCode = 137 } } }],
-            },
-        };
-        ServiceMeaning.ExplainPod(crashing)!.ShouldBe(new PodTrouble(probed.Ref, PodTroubleKind.Crashing, "web", "container web keeps crashing (OOMKilled, exit code 137), restarted 7 times"));
-        ServiceMeaning.ExplainPod(probed with { Status = probed.Status with { Conditions = [new Condition { Type = "Ready", Status = "True" }] } }).ShouldBeNull();
-        ServiceMeaning.ExplainPod(probed with { Spec = probed.Spec with { NodeName = null }, Status = new PodStatus { Phase = "Pending", Conditions = [new Condition { Type = "PodScheduled", Status = "False", Message = "0/3 nodes are available" }] } })!
-            .Reason.ShouldBe("no node takes it: 0/3 nodes are available");
-    }
-
-    [Fact]
     public void UnknownName_FindsTheNearestServices()
     {
         Service In(string ns, string name) => new() { Metadata = new ObjectMeta { Name = name, Namespace = ns } };

@@ -97,6 +97,9 @@ public sealed record ObjectReference
 
     /// <summary>The UID.</summary>
     public string? Uid { get; init; }
+
+    /// <summary>The part of the object that is meant, such as <c>spec.containers{web}</c> in an event; null for the whole.</summary>
+    public string? FieldPath { get; init; }
 }
 
 /// <summary>discovery.k8s.io/v1 EndpointPort.</summary>

@@ -30,6 +30,18 @@ public sealed record PodEvent
     /// <summary>When it happened, for events of the newer API; null for others.</summary>
     public DateTimeOffset? EventTime { get; init; }
 
+    /// <summary>The container that it is about; null when it is about none.</summary>
+    [JsonIgnore]
+    public string? Container
+    {
+        get
+        {
+            // spec.containers{web}, spec.initContainers{setup}
+            var path = InvolvedObject.FieldPath;
+            return path is not null && path.EndsWith('}') && path.IndexOf('{', StringComparison.Ordinal) is > 0 and var open ? path[(open + 1)..^1] : null;
+        }
+    }
+
     /// <summary>When it happened last, as far as the object tells.</summary>
     public DateTimeOffset? Last => LastTimestamp ?? EventTime ?? Metadata.CreationTimestamp;
 

@@ -52,6 +52,7 @@ internal sealed class DefineChecks(Case c, ServiceLeg leg)
 
         if (EndpointChecks.WhyNoneReady(c.Cluster, leg.Service, leg.Port) is { } why)
         {
+            why = WithProbedPort(why);
             yield return why with { Evidence = [.. why.Evidence, .. leg.Refusal()] };
             yield break;
         }
@@ -60,6 +61,34 @@ internal sealed class DefineChecks(Case c, ServiceLeg leg)
         {
             yield return wrong;
         }
+    }
+
+    // A probe of a port on which nothing listens cannot pass: that says more than what the probe was told.
+    private Finding WithProbedPort(Finding why)
+    {
+        var pod = why.Objects is [{ Kind: "pod" } first, ..] ? c.Cluster.FindPod(first.Namespace!, first.Name) : null;
+        if (pod is null or { Spec.HostNetwork: true } || ServiceMeaning.ExplainPod(c.Cluster, pod) is not { Probe: { } probe } trouble
+            || pod.Spec.LastingContainers.FirstOrDefault(x => x.Name == trouble.Container) is not { } container || ServiceMeaning.PortOf(container, probe) is not { } port
+            || !IpAddress.TryParse(pod.Status.PodIP, null, out var address) || c.NetNsOf(address) is not { } netns || c.ListenersIn(netns) is not { } listeners)
+        {
+            return why;
+        }
+
+        var tcp = listeners.Where(l => l.Protocol == IpProtocol.Tcp).ToList();
+        var there = tcp.Where(l => l.Local.Port == port).ToList();
+        if (there.Exists(l => !l.Local.Address.IsLoopback))
+        {
+            return why;
+        }
+
+        var elsewhere = tcp.Select(l => l.Local.Port).Distinct().Order().ToList();
+        var words = there.Count > 0 ? string.Create(CultureInfo.InvariantCulture, $"on port {port} it listens on {there[0].Local.Address} only")
+            : string.Create(CultureInfo.InvariantCulture, $"nothing listens on port {port} in it{(elsewhere.Count == 0 ? "" : $"; it listens on {string.Join(", ", elsewhere)}")}");
+        return why with
+        {
+            Sentence = $"{why.Sentence[..^1]}, since {words}.",
+            Evidence = [.. why.Evidence, new Evidence(EvidenceSource.Programmed, tcp.Count == 0 ? "no listening socket at all" : $"listening: {string.Join(", ", tcp.Select(l => l.Local.ToString()).Distinct())}", Place: c.PlaceName(netns))],
+        };
     }
 
     private bool IsNodePort() => c.Target is { } target && leg.Service.Spec.Ports.Any(p => p.NodePort == target.Port);

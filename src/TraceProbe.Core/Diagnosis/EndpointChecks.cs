@@ -25,7 +25,7 @@ internal static class EndpointChecks
         var selected = cluster.PodsSelectedBy(service).Where(p => p.Status.Phase is not ("Succeeded" or "Failed")).OrderBy(p => p.Metadata.Name, StringComparer.Ordinal).ToImmutableArray();
         return selected.IsEmpty ? NothingSelected(cluster, service, name)
             : ServiceMeaning.ExplainTargetPort(cluster, service, port) is { } unmatched ? PortNameUnmatched(service, port, name, selected, unmatched)
-            : NoneReady(service, name, selected);
+            : NoneReady(cluster, service, name, selected);
     }
 
     private static Finding NothingSelected(ClusterSnapshot cluster, Service service, string name)
@@ -88,14 +88,21 @@ internal static class EndpointChecks
         };
     }
 
-    private static Finding NoneReady(Service service, string name, ImmutableArray<Pod> selected)
+    private static Finding NoneReady(ClusterSnapshot cluster, Service service, string name, ImmutableArray<Pod> selected)
     {
-        var troubles = selected.Select(p => (Pod: p, Trouble: ServiceMeaning.ExplainPod(p))).ToList();
-        ImmutableArray<Evidence> evidence = [.. troubles.Take(3).Select(t => new Evidence(EvidenceSource.Desired, $"{t.Pod.Ref}: {t.Trouble?.Reason ?? "ready, but no EndpointSlice lists it as such"}"))];
-        var (first, trouble) = troubles.Find(t => t.Trouble is not null) is { Pod: not null } found ? found : troubles[0];
-        if (troubles.TrueForAll(t => t.Trouble?.Kind == PodTroubleKind.Crashing))
+        var troubles = selected.Select(p => (Pod: p, Trouble: ServiceMeaning.ExplainPod(cluster, p))).ToList();
+        if (troubles.Exists(t => t.Trouble is null))
         {
-            return new Finding(FailureClass.PodsCrashing, $"All pods of {name} crash: in {first.Metadata.Name}, {trouble!.Reason}.")
+            return ReadyButNotListed(cluster, service, name, [.. troubles.Where(t => t.Trouble is null).Select(t => t.Pod)]);
+        }
+
+        ImmutableArray<Evidence> evidence = [.. troubles.Take(3).Select(t => new Evidence(EvidenceSource.Desired, $"{t.Pod.Ref}: {t.Trouble!.Reason}"))];
+        var (first, trouble) = (troubles[0].Pod, troubles[0].Trouble!);
+        var others = troubles.Count(t => t.Trouble!.Kind == trouble.Kind && t.Trouble.Container == trouble.Container) - 1;
+        var alike = others == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $" and {others} more");
+        if (troubles.TrueForAll(t => t.Trouble!.Kind == PodTroubleKind.Crashing))
+        {
+            return new Finding(FailureClass.PodsCrashing, $"All pods of {name} crash: in {first.Metadata.Name}{alike}, {trouble.Reason}.")
             {
                 Objects = [.. selected.Take(3).Select(p => p.Ref), service.Ref],
                 Evidence = evidence,
@@ -103,11 +110,44 @@ internal static class EndpointChecks
             };
         }
 
-        return new Finding(FailureClass.NoReadyEndpoints, string.Create(CultureInfo.InvariantCulture, $"{name} selects {selected.Length} pod{(selected.Length == 1 ? "" : "s")}, but none is ready: for {first.Metadata.Name}, {trouble?.Reason ?? "no EndpointSlice lists it as ready"}."))
+        return new Finding(FailureClass.NoReadyEndpoints, string.Create(CultureInfo.InvariantCulture, $"{name} selects {selected.Length} pod{(selected.Length == 1 ? "" : "s")}, but none is ready: for {first.Metadata.Name}{alike}, {trouble.Reason}."))
         {
             Objects = [.. selected.Take(3).Select(p => p.Ref), service.Ref],
             Evidence = evidence,
-            Mend = Mends.LookAtPods(service, trouble?.Kind == PodTroubleKind.ProbeFailing ? "Mend what the readiness probe complains of." : "Look what keeps the pods from being ready."),
+            Mend = trouble.Kind switch
+            {
+                PodTroubleKind.ProbeFailing => Mends.LookAtPods(service, "Mend what the probe complains of."),
+                PodTroubleKind.NodeLost => new Mend("Bring the node back, or delete its pods so that they are made elsewhere.", $"kubectl describe node {first.Spec.NodeName}"),
+                PodTroubleKind.NotScheduled => Mends.LookAtPods(service, "Make room for the pods on some node, or change what they ask of one."),
+                _ => Mends.LookAtPods(service, "Look what keeps the pods from being ready."),
+            },
+        };
+    }
+
+    // Ready pods make endpoints within a second, unless they have no address of the Service's family or nobody makes them.
+    private static Finding ReadyButNotListed(ClusterSnapshot cluster, Service service, string name, ImmutableArray<Pod> ready)
+    {
+        var differences = ServiceMeaning.EndpointDifferences(cluster, service);
+        if (differences.IsEmpty)
+        {
+            var families = string.Join(" or ", service.Spec.IpFamilies.IsEmpty ? ["IPv4"] : service.Spec.IpFamilies.ToArray());
+            return new Finding(FailureClass.NoReadyEndpoints, string.Create(CultureInfo.InvariantCulture, $"{name} has {families} addresses, and none of its {ready.Length} ready pod{(ready.Length == 1 ? "" : "s")} has one of that family."))
+            {
+                Objects = [service.Ref, .. ready.Take(3).Select(p => p.Ref)],
+                Evidence =
+                [
+                    new Evidence(EvidenceSource.Desired, $"{service.Ref} spec.ipFamilies: {families}"),
+                    .. ready.Take(3).Select(p => new Evidence(EvidenceSource.Desired, $"{p.Ref} status.podIPs: {string.Join(", ", p.Status.PodIPs.Select(i => i.Ip))}")),
+                ],
+                Mend = new Mend("Give the Service the pods' family too.", $"kubectl patch service {service.Metadata.Name} -n {service.Metadata.Namespace} -p '{{\"spec\":{{\"ipFamilyPolicy\":\"PreferDualStack\"}}}}'"),
+            };
+        }
+
+        return new Finding(FailureClass.NoReadyEndpoints, string.Create(CultureInfo.InvariantCulture, $"{ready.Length} pod{(ready.Length == 1 ? "" : "s")} of {name} {(ready.Length == 1 ? "is" : "are")} ready, but its EndpointSlices have none of them: the controller that makes them is behind or does not run."))
+        {
+            Objects = [service.Ref, .. ready.Take(3).Select(p => p.Ref)],
+            Evidence = [.. differences.Take(4).Select(d => new Evidence(EvidenceSource.Desired, d.ToString()))],
+            Mend = new Mend("Look whether kube-controller-manager runs, and what it says of endpoint slices.", "kubectl get pods -n kube-system -l component=kube-controller-manager"),
         };
     }
 }
