@@ -27,6 +27,8 @@ public enum PolicyDirection
 /// </remarks>
 public static class PolicyMeaning
 {
+    private const string NameLabel = "kubernetes.io/metadata.name";
+
     /// <summary>The policies that select a pod for a direction.</summary>
     /// <param name="snapshot">The cluster.</param>
     /// <param name="pod">The pod. One in its node's network is selected by none: there policies have no say that plugins agree on.</param>
@@ -44,7 +46,8 @@ public static class PolicyMeaning
     /// <param name="to">Who it is for.</param>
     /// <param name="protocol">The protocol.</param>
     /// <param name="port">The port it is for, 1 to 65535.</param>
-    public static PolicyDecision Decide(ClusterSnapshot snapshot, PolicyPeer from, PolicyPeer to, IpProtocol protocol, ushort port)
+    /// <param name="arrivesFrom">Who it seems to come from when it arrives, where a node has put its own address in; null for <paramref name="from"/>.</param>
+    public static PolicyDecision Decide(ClusterSnapshot snapshot, PolicyPeer from, PolicyPeer to, IpProtocol protocol, ushort port, PolicyPeer? arrivesFrom = null)
     {
         ArgumentNullException.ThrowIfNull(snapshot);
         if (!snapshot.IsRead("networkpolicies"))
@@ -57,14 +60,13 @@ public static class PolicyMeaning
             return new PolicyDecision(true, null, null, [], "a pod always reaches itself");
         }
 
-        var packet = new Packet(snapshot, from, to, protocol, port);
-        var egress = packet.Decide(PolicyDirection.Egress);
+        var egress = new Packet(snapshot, from, to, protocol, port).Decide(PolicyDirection.Egress);
         if (egress.IsAllowed == false)
         {
             return egress;
         }
 
-        var ingress = packet.Decide(PolicyDirection.Ingress);
+        var ingress = new Packet(snapshot, arrivesFrom ?? from, to, protocol, port).Decide(PolicyDirection.Ingress);
         return ingress.IsAllowed == false || egress.IsAllowed == true ? ingress : egress;
     }
 
@@ -105,6 +107,17 @@ public static class PolicyMeaning
 
         perhaps = unsure.ToImmutable();
         return selecting.ToImmutable();
+    }
+
+    /// <summary>What a policy says for a direction, for evidence: whom it selects and what it lets pass.</summary>
+    /// <param name="policy">The policy.</param>
+    /// <param name="direction">The direction.</param>
+    public static string Describe(NetworkPolicy policy, PolicyDirection direction)
+    {
+        ArgumentNullException.ThrowIfNull(policy);
+        var ns = policy.Metadata.Namespace ?? "default";
+        var rules = Packet.Rules(policy, direction).Select(r => $"{(r.Ports.IsEmpty ? "all ports" : Packet.PortWords(r.Ports))} {(direction == PolicyDirection.Egress ? "to" : "from")} {(r.Peers.IsEmpty ? "anybody" : string.Join(", ", r.Peers.Select(p => Describe(p, ns))))}").ToList();
+        return $"{policy.Ref} spec.podSelector: {policy.Spec.PodSelector}; {direction.ToString().ToLowerInvariant()}: {(rules.Count == 0 ? "nothing" : string.Join("; ", rules))}";
     }
 
     // Without types a policy is for Ingress, and for Egress too when it has such rules (SetDefaults_NetworkPolicy).
@@ -156,7 +169,7 @@ public static class PolicyMeaning
             };
         }
 
-        private static IEnumerable<(ImmutableArray<NetworkPolicyPeer> Peers, ImmutableArray<NetworkPolicyPort> Ports)> Rules(NetworkPolicy policy, PolicyDirection direction)
+        public static IEnumerable<(ImmutableArray<NetworkPolicyPeer> Peers, ImmutableArray<NetworkPolicyPort> Ports)> Rules(NetworkPolicy policy, PolicyDirection direction)
             => direction == PolicyDirection.Egress ? policy.Spec.Egress.Select(r => (r.To, r.Ports)) : policy.Spec.Ingress.Select(r => (r.From, r.Ports));
 
         private bool? Lets(NetworkPolicy policy, PolicyDirection direction, PolicyPeer peer) => Any(Rules(policy, direction).Select(r => Allows(policy, r.Peers, r.Ports, peer)));
@@ -281,7 +294,7 @@ public static class PolicyMeaning
             return $"{names} {select} {words}, and no rule lets {wanted} {verb} {preposition} {who}";
         }
 
-        private static string PortWords(ImmutableArray<NetworkPolicyPort> ports) => string.Join(", ", ports.Select(p => p.Port.IsEmpty ? $"all of {p.Protocol}"
+        public static string PortWords(ImmutableArray<NetworkPolicyPort> ports) => string.Join(", ", ports.Select(p => p.Port.IsEmpty ? $"all of {p.Protocol}"
             : string.Create(CultureInfo.InvariantCulture, $"{p.Protocol} {p.Port.Text ?? p.Port.ToString()}{(p.EndPort is { } last ? $" to {last}" : "")}")));
 
         private static bool? Any(IEnumerable<bool?> answers)
@@ -307,8 +320,6 @@ public static class PolicyMeaning
         private static string Names(ImmutableArray<NetworkPolicy> policies) => policies is [var one] ? $"NetworkPolicy {Name(one)}"
             : $"NetworkPolicies {string.Join(", ", policies.Take(4).Select(Name))}{(policies.Length > 4 ? string.Create(CultureInfo.InvariantCulture, $" and {policies.Length - 4} more") : "")}";
     }
-
-    private const string NameLabel = "kubernetes.io/metadata.name";
 }
 
 /// <summary>One end of a packet, as NetworkPolicies know it.</summary>

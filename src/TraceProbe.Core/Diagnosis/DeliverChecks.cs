@@ -58,7 +58,41 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                 Evidence = [leg.LastSeen(toPod, forward: true), new Evidence(EvidenceSource.Programmed, $"{(leg.IsIPv4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding")} = 0", Place: $"node/{stuck}")],
                 Mend = new Mend("Let the node forward.", $"sysctl -w {(leg.IsIPv4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding")}=1", stuck),
             };
+            yield break;
         }
+
+        // Nobody was seen dropping it; but a policy that wants it dropped is cause enough to be named.
+        if (Denied(toPod) is { } denied)
+        {
+            yield return denied with { Sentence = $"The packet to {toPod.Backend} vanished in {c.WordsOf(toPod.FarthestNetNs)}: {denied.Sentence}", Evidence = [leg.LastSeen(toPod, forward: true), .. denied.Evidence] };
+        }
+    }
+
+    /// <summary>The NetworkPolicies that deny the packet, when some do for certain; its sentence is the reason alone.</summary>
+    private Finding? Denied(Connection toPod)
+    {
+        // Policies are about pods; a Service's address that was not translated is none's.
+        if (toPod.Translated is null && ServiceMeant.AddressesOf(leg.Service).Contains(toPod.Backend.Address))
+        {
+            return null;
+        }
+
+        var from = PolicyPeer.At(toPod.Asked.Source.Address, c.Cluster);
+        var to = PolicyPeer.At(toPod.Backend.Address, c.Cluster);
+        PolicyPeer? arrives = toPod.Translated is { } translated && translated.Source.Address != toPod.Asked.Source.Address ? PolicyPeer.At(translated.Source.Address, c.Cluster) : null;
+        var decision = PolicyMeaning.Decide(c.Cluster, from, to, toPod.Asked.Protocol, toPod.Backend.Port, arrives);
+        if (decision is not { IsAllowed: false, Direction: { } direction, Pod: { } own })
+        {
+            return null;
+        }
+
+        return new Finding(FailureClass.DroppedByRule, $"{decision.Reason}.")
+        {
+            Confidence = Confidence.Likely,
+            Objects = [.. decision.Policies.Take(3).Select(p => p.Ref), own.Ref],
+            Evidence = [.. decision.Policies.Take(3).Select(p => new Evidence(EvidenceSource.Desired, PolicyMeaning.Describe(p, direction)))],
+            Mend = Mends.AllowInPolicy(decision.Policies[0], direction, own, direction == PolicyDirection.Egress ? to : arrives ?? from, toPod.Asked.Protocol, toPod.Backend.Port),
+        };
     }
 
     private bool IsServiceReject(Connection toPod) => ServiceMeant.AddressesOf(leg.Service).Contains(toPod.Asked.Destination.Address) && leg.IsPortUnreachable(toPod);
@@ -84,14 +118,35 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                 }
 
                 var rule = dropping?.Policy ?? dropping?.Steps.LastOrDefault(s => s.Rule.Target is RuleTarget.Drop).Rule?.Raw;
+                if (drop.Forward && Denied(toPod) is { } denied)
+                {
+                    return denied with
+                    {
+                        Sentence = $"{where} dropped the packet to {toPod.Backend}: {denied.Sentence}",
+                        Confidence = Confidence.Certain,
+                        Evidence = [evidence, .. denied.Evidence, .. rule is null ? Array.Empty<Evidence>() : [new Evidence(EvidenceSource.Programmed, rule, Place: c.PlaceName(e.NetNs))]],
+                    };
+                }
+
                 return new Finding(FailureClass.DroppedByRule, rule is null ? $"A rule in {where} dropped the packet to {toPod.Backend}." : $"A rule in {where} dropped the packet to {toPod.Backend}: {rule}")
                 {
                     Confidence = rule is null ? Confidence.Likely : Confidence.Certain,
                     Objects = place?.Node is { } n ? [new ObjectRef("node", null, n)] : [],
                     Evidence = [evidence, .. rule is null ? Array.Empty<Evidence>() : [new Evidence(EvidenceSource.Programmed, rule, Place: c.PlaceName(e.NetNs))]],
-                    NotSeen = rule is null ? [$"which rule of {where} it was"] : [],
+                    NotSeen = [.. rule is null ? [$"which rule of {where} it was"] : Array.Empty<string>(), .. c.Recording.Cluster is null || c.Cluster.IsRead("networkpolicies") ? Array.Empty<string>() : ["the cluster's NetworkPolicies, one of which may want it"]],
                     Mend = new Mend("Change the rule, or the policy behind it.", rule is { } raw && raw.StartsWith("-A ", StringComparison.Ordinal) ? $"iptables -D {raw[3..]}" : null, place?.Node),
                 };
+            // Network plugins that work with programs of their own (Cilium, Calico's eBPF mode) drop here.
+            case "TC_INGRESS" or "TC_EGRESS" or "XDP" or "BPF_CGROUP_EGRESS":
+                return drop.Forward && Denied(toPod) is { } byProgram
+                    ? byProgram with { Sentence = $"A program of the network plugin in {where} dropped the packet to {toPod.Backend}: {byProgram.Sentence}", Confidence = Confidence.Certain, Evidence = [evidence, .. byProgram.Evidence] }
+                    : new Finding(FailureClass.DroppedByRule, $"A program in {where} dropped the {(drop.Forward ? "packet to" : "answer from")} {toPod.Backend} on {e.Interface} ({e.DropReason}).")
+                    {
+                        Confidence = Confidence.Likely,
+                        Objects = place?.Node is { } pn ? [new ObjectRef("node", null, pn)] : [],
+                        Evidence = [evidence],
+                        NotSeen = ["why that program dropped it", .. c.Recording.Cluster is null || c.Cluster.IsRead("networkpolicies") ? Array.Empty<string>() : ["the cluster's NetworkPolicies, one of which may want it"]],
+                    };
             case "IP_RPFILTER":
                 return new Finding(FailureClass.ReversePathFiltered, $"{where} dropped the packet from {e.Tuple.Source.Address} on {e.Interface}: it would not send the answer back that way.")
                 {
@@ -132,6 +187,17 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         if (atPod && toPod.Asked.Protocol == IpProtocol.Udp)
         {
             return null; // How a pod refuses a datagram: see accept.
+        }
+
+        if (!isRoute && !isNeighbour && Denied(toPod) is { } denied)
+        {
+            return denied with
+            {
+                Class = FailureClass.RejectedByRule,
+                Sentence = $"{where} rejected the packet to {toPod.Backend} ({words}): {denied.Sentence}",
+                Confidence = Confidence.Certain,
+                Evidence = [.. leg.Refusal(), .. denied.Evidence],
+            };
         }
 
         return new Finding(isRoute ? FailureClass.NoRouteToPod : isNeighbour ? FailureClass.PodUnreachable : FailureClass.RejectedByRule,

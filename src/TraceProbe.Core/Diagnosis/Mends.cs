@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Globalization;
 using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Net;
 
 namespace TraceProbe.Core.Diagnosis;
 
@@ -53,6 +54,43 @@ internal static class Mends
 
     public static Mend LookAtPods(Service service, string text)
         => new(text, $"kubectl describe pods -n {Namespace(service)} -l {string.Join(',', service.Spec.Selector.Select(s => $"{s.Key}={s.Value}"))}");
+
+    /// <summary>Adds a rule to a NetworkPolicy that lets one pod's packets for a port pass.</summary>
+    public static Mend AllowInPolicy(NetworkPolicy policy, PolicyDirection direction, Pod own, PolicyPeer peer, IpProtocol protocol, ushort port)
+    {
+        var isEgress = direction == PolicyDirection.Egress;
+        var key = isEgress ? "egress" : "ingress";
+        var isFirst = isEgress ? policy.Spec.Egress.IsEmpty : policy.Spec.Ingress.IsEmpty;
+        string who;
+        if (peer.Pod is { } pod)
+        {
+            var labels = string.Join(',', TellingLabels(pod).Select(l => $"\"{l.Key}\":\"{l.Value}\""));
+            var elsewhere = pod.Metadata.Namespace == own.Metadata.Namespace ? "" : $"\"namespaceSelector\":{{\"matchLabels\":{{\"kubernetes.io/metadata.name\":\"{pod.Metadata.Namespace}\"}}}},";
+            who = $"{{{elsewhere}\"podSelector\":{{\"matchLabels\":{{{labels}}}}}}}";
+        }
+        else
+        {
+            who = $"{{\"ipBlock\":{{\"cidr\":\"{new IpNetwork(peer.Address, peer.Address.Width)}\"}}}}";
+        }
+
+        var rule = string.Create(CultureInfo.InvariantCulture, $"{{\"{(isEgress ? "to" : "from")}\":[{who}],\"ports\":[{{\"protocol\":\"{protocol.ToString().ToUpperInvariant()}\",\"port\":{port}}}]}}");
+        return new Mend(string.Create(CultureInfo.InvariantCulture, $"Let {(isEgress ? "out" : "in")} what is meant to pass, {(peer.Pod is null ? peer.Address.ToString() : $"pod {peer.Pod.Metadata.Namespace}/{peer.Pod.Metadata.Name}")} on {protocol.ToString().ToUpperInvariant()} {port}, or change the policy."),
+            $"kubectl patch networkpolicy {policy.Metadata.Name} -n {policy.Metadata.Namespace} --type=json -p '[{{\"op\":\"add\",\"path\":\"/spec/{key}{(isFirst ? "" : "/-")}\",\"value\":{(isFirst ? $"[{rule}]" : rule)}}}]'");
+    }
+
+    // The label that people select by, where there is one; never those that controllers count their pods' versions with.
+    private static IEnumerable<KeyValuePair<string, string>> TellingLabels(Pod pod)
+    {
+        foreach (var key in new[] { "app.kubernetes.io/name", "app", "k8s-app", "run", "name" })
+        {
+            if (pod.Metadata.Labels.TryGetValue(key, out var value))
+            {
+                return [new(key, value)];
+            }
+        }
+
+        return pod.Metadata.Labels.Where(l => l.Key is not ("pod-template-hash" or "controller-revision-hash" or "pod-template-generation" or "statefulset.kubernetes.io/pod-name"));
+    }
 
     public static string WorkloadOf(Pod pod)
     {
