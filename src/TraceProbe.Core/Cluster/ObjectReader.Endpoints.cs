@@ -283,7 +283,7 @@ public sealed partial class ObjectReader
 
     private ObjectReference ReadReference(ref Utf8JsonReader json)
     {
-        string? kind = null, ns = null, name = null, uid = null;
+        string? kind = null, ns = null, name = null, uid = null, fieldPath = null;
         Open(ref json);
         while (Next(ref json, out var member))
         {
@@ -303,13 +303,17 @@ public sealed partial class ObjectReader
             {
                 uid = Text(ref json);
             }
+            else if (member.SequenceEqual("fieldPath"u8))
+            {
+                fieldPath = Text(ref json);
+            }
             else
             {
                 json.Skip();
             }
         }
 
-        return _shared.Value(new ObjectReference { Kind = kind!, Namespace = ns, Name = name!, Uid = uid });
+        return _shared.Value(new ObjectReference { Kind = kind!, Namespace = ns, Name = name!, Uid = uid, FieldPath = fieldPath });
     }
 
     private EndpointHints ReadHints(ref Utf8JsonReader json)

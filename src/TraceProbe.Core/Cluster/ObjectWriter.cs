@@ -292,6 +292,7 @@ public static class ObjectWriter
         Text(json, "namespace"u8, reference.Namespace);
         json.WriteString("name"u8, reference.Name);
         Text(json, "uid"u8, reference.Uid);
+        Text(json, "fieldPath"u8, reference.FieldPath);
         json.WriteEndObject();
     }
 

@@ -31,7 +31,6 @@ public sealed record PodEvent
     public DateTimeOffset? EventTime { get; init; }
 
     /// <summary>The container that it is about; null when it is about none.</summary>
-    [JsonIgnore]
     public string? Container
     {
         get
