@@ -1,5 +1,7 @@
 using System.Text;
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
 using TraceProbe.Core.Rules;
 
@@ -96,6 +98,146 @@ public sealed partial class NftRulesetTests
             tcp option maxseg size 1-500
             vlan id 5
             """);
+    }
+
+    [Theory]
+    [InlineData("", "the nft dump is empty")]
+    [InlineData("{\"nftables\": [{\"rule\": {\"family\": \"ip\", \"table\": \"t\", \"chain\": \"c\", \"expr\": []}}]}", "nftables[0].rule of the nft dump: the table ip t was not declared")]
+    [InlineData("{\"nftables\": [{\"table\": {\"family\": \"ip\", \"name\": \"t\"}}, {\"rule\": {\"family\": \"ip\", \"table\": \"t\", \"chain\": \"c\", \"expr\": []}}]}", "nftables[1].rule of the nft dump: the chain c of table ip t was not declared")]
+    [InlineData("{\"nftables\": [{\"table\": {\"family\": \"ip\"}}]}", "nftables[0].table of the nft dump: it has no name")]
+    [InlineData("{\"nftables\": [17]}", "nftables[0] of the nft dump: not an object")]
+    [InlineData("{\"kind\": \"List\"}", "not {\"nftables\"")]
+    [InlineData("*nat\nCOMMIT\n", "of the nft dump")]
+    public void WhatIsNoDump_IsRefusedWithThePlace(string text, string why)
+        => Should.Throw<FormatException>(() => NftRuleset.Parse(text)).Message.ShouldContain(why);
+
+    [Fact]
+    public void EveryTruncation_IsRefusedAndNothingElse()
+    {
+        var text = Some(12);
+        text.Length.ShouldBeGreaterThan(3000);
+        NftRuleset.Parse(text).Length.ShouldBe(2);
+        for (var length = 0; length < text.Length; length++)
+        {
+            Should.Throw<FormatException>(() => NftRuleset.Parse(text[..length]));
+        }
+    }
+
+    [Fact]
+    public void DamagedBytes_AreRefusedOrRead()
+    {
+        var sample = Encoding.UTF8.GetBytes(Some(12));
+        var random = new Random(7);
+        var read = 0;
+        for (var i = 0; i < 5000; i++)
+        {
+            read += IsReadAndWalked(Encoding.UTF8.GetString(Mutation.Of(sample, random)));
+        }
+
+        read.ShouldBeGreaterThan(50);
+    }
+
+    [Fact]
+    public void JsonThatNoNftWouldPrint_IsRefusedOrRead()
+    {
+        // Well-formed, with a value anywhere that does not belong there.
+        var all = JsonNode.Parse(Fixture.Text(Fixture.Find(Expressions, "ruleset.json")!))!["nftables"]!.AsArray();
+        var random = new Random(8);
+        var read = 0;
+        var nodes = new List<JsonNode>();
+        foreach (var item in all)
+        {
+            Gather(item!, nodes);
+        }
+
+        for (var i = 0; i < 5000; i++)
+        {
+            var items = all.Where(o => o!.AsObject().First() is var (kind, value) && (kind is not "rule" || random.Next(60) == 0)).Select(o => o!.DeepClone()).ToArray();
+            var document = new JsonObject { ["nftables"] = new JsonArray(items) };
+            for (var times = random.Next(1, 4); times > 0; times--)
+            {
+                var here = new List<JsonNode>();
+                Gather(document["nftables"]!, here);
+                Damage(here[random.Next(here.Count)], nodes[random.Next(nodes.Count)], random);
+            }
+
+            read += IsReadAndWalked(document.ToJsonString());
+        }
+
+        read.ShouldBeGreaterThan(1000);
+    }
+
+    private static void Gather(JsonNode node, List<JsonNode> found)
+    {
+        found.Add(node);
+        foreach (var child in node is JsonObject o ? o.Select(p => p.Value) : node is JsonArray a ? a : [])
+        {
+            if (child is not null)
+            {
+                Gather(child, found);
+            }
+        }
+    }
+
+    private static void Damage(JsonNode node, JsonNode other, Random random)
+    {
+        JsonNode? value = random.Next(6) switch
+        {
+            0 => null,
+            1 => JsonValue.Create(random.NextInt64(-5, 1L << 40)),
+            2 => JsonValue.Create("@nothing"),
+            3 => new JsonArray(),
+            4 => new JsonObject(),
+            _ => other.DeepClone(),
+        };
+        if (node is JsonObject { Count: > 0 } o)
+        {
+            var name = o.ElementAt(random.Next(o.Count)).Key;
+            if (random.Next(3) == 0)
+            {
+                o.Remove(name);
+            }
+            else
+            {
+                o[name] = value;
+            }
+        }
+        else if (node is JsonArray { Count: > 0 } a)
+        {
+            a[random.Next(a.Count)] = value;
+        }
+        else if (node.Parent is not null)
+        {
+            node.ReplaceWith(value);
+        }
+    }
+
+    private static int IsReadAndWalked(string text)
+    {
+        try
+        {
+            var walk = new RuleWalk(NftRuleset.Parse(text));
+            foreach (var (source, destination) in new[] { ("10.1.0.2:4000", "10.0.0.1:80"), ("[fd00::9]:4000", "[fd00::1]:80") })
+            {
+                var packet = new VirtualPacket { Tuple = new FiveTuple(IpProtocol.Tcp, AddressPort.Parse(source), AddressPort.Parse(destination)), InInterface = "eth0" };
+                walk.Run(packet).Branches.ShouldNotBeEmpty();
+                walk.Run(packet with { FromNode = true, LocalAddresses = [packet.Tuple.Destination.Address] }).Branches.Sum(b => b.Steps.Length).ShouldBeGreaterThanOrEqualTo(0);
+            }
+
+            return 1;
+        }
+        catch (FormatException)
+        {
+            return 0;
+        }
+    }
+
+    // Every so many rules of the sample, with all that they may name.
+    private static string Some(int every)
+    {
+        var all = JsonNode.Parse(Fixture.Text(Fixture.Find(Expressions, "ruleset.json")!))!["nftables"]!.AsArray();
+        var rule = 0;
+        return new JsonObject { ["nftables"] = new JsonArray([.. all.Where(o => !o!.AsObject().ContainsKey("rule") || rule++ % every == 0).Select(o => o!.DeepClone())]) }.ToJsonString();
     }
 
     private static IEnumerable<string> UnknownsOf(RuleSet set)

@@ -14,6 +14,7 @@ internal sealed class JsonTape(byte[] text)
 {
     private readonly byte[] _text = text;
     private readonly Dictionary<string, string> _names = new(NameComparer.Instance);
+    private readonly string?[] _recent = new string?[512];
     private Token[] _tokens = new Token[256];
     private int _count;
 
@@ -83,6 +84,17 @@ internal sealed class JsonTape(byte[] text)
     // The same few words come again and again, and each chain's name several times.
     private string NameOf(ReadOnlySpan<byte> utf8)
     {
+        if (utf8.IsEmpty)
+        {
+            return "";
+        }
+
+        ref var recent = ref _recent[(utf8.Length * 31 + utf8[0] * 7 + utf8[^1]) % _recent.Length];
+        if (recent is not null && Ascii.Equals(utf8, recent))
+        {
+            return recent;
+        }
+
         var names = _names.GetAlternateLookup<ReadOnlySpan<byte>>();
         if (!names.TryGetValue(utf8, out var name))
         {
@@ -90,7 +102,7 @@ internal sealed class JsonTape(byte[] text)
             _names.Add(name, name);
         }
 
-        return name;
+        return recent = name;
     }
 
     /// <summary>A value on the tape; the default one is no value at all.</summary>
@@ -172,6 +184,9 @@ internal sealed class JsonTape(byte[] text)
 
         /// <summary>Whether it is this string.</summary>
         public bool Is(ReadOnlySpan<byte> text) => IsString && Utf8.SequenceEqual(text);
+
+        /// <summary>Whether it is this string.</summary>
+        public bool Is(string text) => IsString && !Token.IsEscaped && Ascii.Equals(Utf8, text) || IsString && Text == text;
 
         /// <summary>As <see cref="Text"/>, without making a string of it where it fits.</summary>
         public ReadOnlySpan<char> Chars(Span<char> scratch)

@@ -287,6 +287,7 @@ internal sealed class NftRule
         switch (reject["type"u8].Exists ? reject["type"u8].Text : _table.Family switch { "ip" => "icmp", "ip6" => "icmpv6", _ => "icmpx" })
         {
             case "tcp reset":
+                _implied.Add(new RuleMatch.Protocol(IpProtocol.Tcp, false));
                 return new RuleTarget.Reject("tcp-reset");
             case "icmp":
                 if (_table.Family == "inet")

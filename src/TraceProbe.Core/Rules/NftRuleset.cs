@@ -103,7 +103,7 @@ public static class NftRuleset
                         break;
                     }
 
-                    _last = new NftTable(Need(item, "family"u8), name);
+                    _last = new NftTable(Need(item, "family"u8), Need(item, "name"u8));
                     if (!_tables.TryAdd(name, _last))
                     {
                         throw new FormatException($"the table {name} comes twice");
@@ -138,12 +138,12 @@ public static class NftRuleset
 
         private NftTable? TableOf(JsonTape.Value item)
         {
-            var (family, table) = (Need(item, "family"u8), Need(item, "table"u8));
-            if (_last is not null && _last.Is(family, table))
+            if (_last is not null && item["family"u8].Is(_last.Family) && item["table"u8].Is(_last.OwnName))
             {
                 return _last;
             }
 
+            var (family, table) = (Need(item, "family"u8), Need(item, "table"u8));
             var name = $"{family} {table}";
             if (_tables.TryGetValue(name, out var found))
             {
@@ -159,7 +159,7 @@ public static class NftRuleset
 }
 
 /// <summary>One table of nftables as it is read.</summary>
-internal sealed class NftTable(string family, string name)
+internal sealed class NftTable(string family, string ownName)
 {
     private readonly Dictionary<string, Chain> _chains = new(StringComparer.Ordinal);
     private readonly Dictionary<string, MatchSet> _sets = new(StringComparer.Ordinal);
@@ -170,13 +170,11 @@ internal sealed class NftTable(string family, string name)
     /// <summary><c>ip</c>, <c>ip6</c>, <c>inet</c>, <c>bridge</c>, <c>arp</c> or <c>netdev</c>.</summary>
     public string Family { get; } = family;
 
-    /// <summary>The family and the name.</summary>
-    public string Name { get; } = name;
+    /// <summary>The name without the family.</summary>
+    public string OwnName { get; } = ownName;
 
-    /// <summary>Whether this is the table of that family and name.</summary>
-    public bool Is(string otherFamily, string otherName)
-        => Name.Length == otherFamily.Length + 1 + otherName.Length && Name.StartsWith(otherFamily, StringComparison.Ordinal) && Name.EndsWith(otherName, StringComparison.Ordinal)
-            && Name[otherFamily.Length] == ' ';
+    /// <summary>The family and the name.</summary>
+    public string Name { get; } = $"{family} {ownName}";
 
     public MatchSet? Set(string setName) => _sets.GetValueOrDefault(setName);
 
@@ -230,10 +228,13 @@ internal sealed class NftTable(string family, string name)
 
     public void AddRule(JsonTape.Value item)
     {
-        var chainName = NftRuleset.Need(item, "chain"u8);
-        if (_last?.Made.Name != chainName && !_chains.TryGetValue(chainName, out _last))
+        if (_last is null || !item["chain"u8].Is(_last.Made.Name))
         {
-            throw new FormatException($"the chain {chainName} of table {Name} was not declared");
+            var chainName = NftRuleset.Need(item, "chain"u8);
+            if (!_chains.TryGetValue(chainName, out _last))
+            {
+                throw new FormatException($"the chain {chainName} of table {Name} was not declared");
+            }
         }
 
         item["handle"u8].TryNumber(out var handle);

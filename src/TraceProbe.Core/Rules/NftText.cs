@@ -36,7 +36,8 @@ internal sealed class NftText(StringBuilder text, string family)
                 text.Append(kind);
                 break;
             case "jump" or "goto":
-                text.Append(kind).Append(' ').Append(statement["target"u8].Text);
+                text.Append(kind).Append(' ');
+                Add(statement["target"u8]);
                 break;
             case "counter":
                 text.Append(statement.IsString ? $"counter name \"{statement.Text}\"" : "counter");
@@ -63,16 +64,20 @@ internal sealed class NftText(StringBuilder text, string family)
                 text.Append(statement.IsString ? $"quota name \"{statement.Text}\"" : $"quota {(statement["inv"u8].IsTrue ? "over " : "")}{statement["val"u8].Text} {statement["val_unit"u8].Text}");
                 break;
             case "ct count":
-                text.Append("ct count ").Append(statement["inv"u8].IsTrue ? "over " : "").Append(statement["val"u8].Text);
+                text.Append("ct count ").Append(statement["inv"u8].IsTrue ? "over " : "");
+                Add(statement["val"u8]);
                 break;
             case "ct helper" or "ct timeout" or "ct expectation":
-                text.Append(kind).Append(" set \"").Append(statement.Text).Append('"');
+                text.Append(kind).Append(" set \"");
+                Add(statement);
+                text.Append('"');
                 break;
             case "log":
                 AppendLog(statement);
                 break;
             case "set" or "map":
-                text.Append(statement["op"u8].Text).Append(' ').Append(statement[kind == "set" ? "set"u8 : "map"u8].Text).Append(" { ");
+                Add(statement["op"u8]);
+                text.Append(' ').Append(statement[kind == "set" ? "set"u8 : "map"u8].Text).Append(" { ");
                 AppendValue(statement["elem"u8], StyleOf(statement["elem"u8]));
                 foreach (var inner in statement["stmt"u8])
                 {
@@ -93,7 +98,9 @@ internal sealed class NftText(StringBuilder text, string family)
                 AppendValue(statement["addr"u8], Style.Plain);
                 if (statement["dev"u8].Exists)
                 {
-                    text.Append(statement["addr"u8].Exists ? " device \"" : "\"").Append(statement["dev"u8].Text).Append('"');
+                    text.Append(statement["addr"u8].Exists ? " device \"" : "\"");
+                    Add(statement["dev"u8]);
+                    text.Append('"');
                 }
 
                 break;
@@ -108,7 +115,10 @@ internal sealed class NftText(StringBuilder text, string family)
 
                 break;
             case "flow":
-                text.Append("flow ").Append(statement["op"u8].Text).Append(' ').Append(statement["flowtable"u8].Text);
+                text.Append("flow ");
+                Add(statement["op"u8]);
+                text.Append(' ');
+                Add(statement["flowtable"u8]);
                 break;
             case "synproxy":
                 text.Append(statement.IsString ? $"synproxy name \"{statement.Text}\"" : "synproxy");
@@ -119,7 +129,11 @@ internal sealed class NftText(StringBuilder text, string family)
 
                 break;
             case "xt":
-                text.Append("xt ").Append(statement["type"u8].Text).Append(" \"").Append(statement["name"u8].Text).Append('"');
+                text.Append("xt ");
+                Add(statement["type"u8]);
+                text.Append(" \"");
+                Add(statement["name"u8]);
+                text.Append('"');
                 break;
             default:
                 text.Append(kind).Append(' ').Append(statement.Json);
@@ -137,7 +151,9 @@ internal sealed class NftText(StringBuilder text, string family)
             switch (note.Name)
             {
                 case "comment":
-                    text.Append(" comment \"").Append(note.Text).Append('"');
+                    text.Append(" comment \"");
+                    Add(note);
+                    text.Append('"');
                     break;
                 case "timeout" or "expires":
                     text.Append(' ').Append(note.Name).Append(' ');
@@ -204,7 +220,7 @@ internal sealed class NftText(StringBuilder text, string family)
         var elements = lookup["data"u8]["set"u8];
         if (!elements.Exists)
         {
-            text.Append(lookup["data"u8].Text);
+            Add(lookup["data"u8]);
             return;
         }
 
@@ -237,7 +253,8 @@ internal sealed class NftText(StringBuilder text, string family)
         var port = nat["port"u8];
         if (nat["family"u8].Exists)
         {
-            text.Append(' ').Append(nat["family"u8].Text);
+            text.Append(' ');
+            Add(nat["family"u8]);
         }
 
         if (nat["type_flags"u8].Is("prefix"u8))
@@ -289,7 +306,8 @@ internal sealed class NftText(StringBuilder text, string family)
             text.Append(" with ").Append(type);
             if (reject["expr"u8].Exists)
             {
-                text.Append(' ').Append(reject["expr"u8].Text);
+                text.Append(' ');
+                Add(reject["expr"u8]);
             }
         }
     }
@@ -298,18 +316,23 @@ internal sealed class NftText(StringBuilder text, string family)
     {
         if (limit.IsString)
         {
-            text.Append("limit name \"").Append(limit.Text).Append('"');
+            text.Append("limit name \"");
+            Add(limit);
+            text.Append('"');
             return;
         }
 
         var unit = limit["rate_unit"u8];
-        text.Append("limit rate ").Append(limit["inv"u8].IsTrue ? "over " : "").Append(limit["rate"u8].Text);
+        text.Append("limit rate ").Append(limit["inv"u8].IsTrue ? "over " : "");
+        Add(limit["rate"u8]);
         if (unit.Exists && !unit.Is("packets"u8))
         {
-            text.Append(' ').Append(unit.Text);
+            text.Append(' ');
+            Add(unit);
         }
 
-        text.Append('/').Append(limit["per"u8].Text);
+        text.Append('/');
+        Add(limit["per"u8]);
         var burst = limit["burst"u8];
         var usual = unit.Exists && !unit.Is("packets"u8) ? 0 : 5;
         if (burst.TryNumber(out var number) && number != usual)
@@ -323,14 +346,17 @@ internal sealed class NftText(StringBuilder text, string family)
         text.Append("log");
         if (log["prefix"u8].Exists)
         {
-            text.Append(" prefix \"").Append(log["prefix"u8].Text).Append('"');
+            text.Append(" prefix \"");
+            Add(log["prefix"u8]);
+            text.Append('"');
         }
 
         foreach (var option in new[] { "group", "snaplen", "queue-threshold", "level" })
         {
             if (log[Encoding.UTF8.GetBytes(option)] is { Exists: true } value)
             {
-                text.Append(' ').Append(option).Append(' ').Append(value.Text);
+                text.Append(' ').Append(option).Append(' ');
+                Add(value);
             }
         }
 
@@ -349,10 +375,17 @@ internal sealed class NftText(StringBuilder text, string family)
         switch (it.Name)
         {
             case "payload" when it["base"u8].Exists:
-                text.Append('@').Append(it["base"u8].Text).Append(',').Append(it["offset"u8].Text).Append(',').Append(it["len"u8].Text);
+                text.Append('@');
+                Add(it["base"u8]);
+                text.Append(',');
+                Add(it["offset"u8]);
+                text.Append(',');
+                Add(it["len"u8]);
                 break;
             case "payload":
-                text.Append(it["protocol"u8].Text).Append(' ').Append(it["field"u8].Text);
+                Add(it["protocol"u8]);
+                text.Append(' ');
+                Add(it["field"u8]);
                 break;
             case "meta":
                 var key = it["key"u8].Text;
@@ -362,20 +395,25 @@ internal sealed class NftText(StringBuilder text, string family)
                 text.Append("ct ");
                 if (it["dir"u8].Exists)
                 {
-                    text.Append(it["dir"u8].Text).Append(' ');
+                    Add(it["dir"u8]);
+                    text.Append(' ');
                 }
 
                 // In a table of one family the JSON leaves the family out, the text does not.
                 text.Append(it["key"u8].Text is "saddr" or "daddr" ? $"{family} " : "").Append(it["key"u8].Text);
                 break;
             case "numgen":
-                text.Append("numgen ").Append(it["mode"u8].Text).Append(" mod ").Append(it["mod"u8].Text);
+                text.Append("numgen ");
+                Add(it["mode"u8]);
+                text.Append(" mod ");
+                Add(it["mod"u8]);
                 AppendOffset(it);
                 break;
             case "jhash":
                 text.Append("jhash ");
                 AppendExpression(it["expr"u8]);
-                text.Append(" mod ").Append(it["mod"u8].Text);
+                text.Append(" mod ");
+                Add(it["mod"u8]);
                 if (it["seed"u8].TryNumber(out var seed))
                 {
                     text.Append(CultureInfo.InvariantCulture, $" seed 0x{seed:x}");
@@ -384,7 +422,8 @@ internal sealed class NftText(StringBuilder text, string family)
                 AppendOffset(it);
                 break;
             case "symhash":
-                text.Append("symhash mod ").Append(it["mod"u8].Text);
+                text.Append("symhash mod ");
+                Add(it["mod"u8]);
                 AppendOffset(it);
                 break;
             case "fib":
@@ -393,16 +432,19 @@ internal sealed class NftText(StringBuilder text, string family)
                 {
                     foreach (var flag in it["flags"u8])
                     {
-                        text.Append(separator).Append(flag.Text);
+                        text.Append(separator);
+                        Add(flag);
                         separator = " . ";
                     }
                 }
                 else
                 {
-                    text.Append("fib ").Append(it["flags"u8].Text);
+                    text.Append("fib ");
+                    Add(it["flags"u8]);
                 }
 
-                text.Append(' ').Append(it["result"u8].Text);
+                text.Append(' ');
+                Add(it["result"u8]);
                 break;
             case "concat":
                 separator = "";
@@ -432,10 +474,12 @@ internal sealed class NftText(StringBuilder text, string family)
                 text.Append(it["field"u8].Exists ? $"{it["name"u8].Text} {it["field"u8].Text}" : $"exthdr {it["name"u8].Text}");
                 break;
             case "tcp option" or "ip option" or "sctp chunk" or "dccp option":
-                text.Append(it.Name).Append(' ').Append(it["name"u8].Text);
+                text.Append(it.Name).Append(' ');
+                Add(it["name"u8]);
                 if (it["field"u8].Exists)
                 {
-                    text.Append(' ').Append(it["field"u8].Text);
+                    text.Append(' ');
+                    Add(it["field"u8]);
                 }
 
                 break;
@@ -560,7 +604,8 @@ internal sealed class NftText(StringBuilder text, string family)
             {
                 case "prefix":
                     AppendValue(it["addr"u8], style);
-                    text.Append('/').Append(it["len"u8].Text);
+                    text.Append('/');
+                    Add(it["len"u8]);
                     break;
                 case "range":
                     AppendValue(it.First, style);
@@ -627,11 +672,18 @@ internal sealed class NftText(StringBuilder text, string family)
         }
     }
 
+    // The words of a string or number, without making one more of them.
+    private void Add(JsonTape.Value value)
+    {
+        Span<char> scratch = stackalloc char[128];
+        text.Append(value.Chars(scratch));
+    }
+
     private void AppendSeconds(JsonTape.Value value)
     {
         if (!value.TryNumber(out var seconds) || seconds == 0)
         {
-            text.Append(value.Text);
+            Add(value);
             return;
         }
 

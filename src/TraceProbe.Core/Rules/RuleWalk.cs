@@ -60,11 +60,21 @@ public sealed class RuleWalk
         }
 
         var other = new Course(this, way, way.StopsReversed, packet).Run();
-        return SameEnd(result.Branches, other.Branches) ? result : result with
+        var tied = string.Join(" and ", way.Tied);
+        if (!SameEnd(result.Branches, other.Branches))
         {
-            Outcome = WalkOutcome.Undecided,
+            return result with
+            {
+                Outcome = WalkOutcome.Undecided,
+                IsTied = true,
+                Unknowns = [$"{tied} rules both decide about this packet, differently; which of them comes first depends on which was loaded first"],
+            };
+        }
+
+        return SameSource(result.Branches, other.Branches) ? result : result with
+        {
             IsTied = true,
-            Unknowns = [$"{string.Join(" and ", way.Tied)} rules both decide about this packet, differently; which of them comes first depends on which was loaded first"],
+            Assumptions = result.Assumptions.Add($"{tied} rules both translate the source, differently; taken in the order in which they were read"),
         };
     }
 
@@ -91,7 +101,7 @@ public sealed class RuleWalk
         return ends.Values.All(difference => Math.Abs(difference) < 1e-6);
     }
 
-    private static bool SameSource(List<WalkBranch> left, List<WalkBranch> right)
+    private static bool SameSource(IReadOnlyCollection<WalkBranch> left, IReadOnlyCollection<WalkBranch> right)
         => left.Where(b => b.Leaves).Select(b => (b.Masquerade, b.SourceBecomes)).Distinct().Order().SequenceEqual(
             right.Where(b => b.Leaves).Select(b => (b.Masquerade, b.SourceBecomes)).Distinct().Order());
 
@@ -577,7 +587,8 @@ public sealed class RuleWalk
 
                     return true;
                 case RuleTarget.Track track:
-                    if (track.NoTrack)
+                    // Only what conntrack has not seen yet can be taken out (nft_ct.c, nft_notrack_eval).
+                    if (track.NoTrack && StateOf(p) == ConntrackState.Invalid)
                     {
                         p.State = ConntrackState.Untracked;
                     }
@@ -971,20 +982,23 @@ public sealed class RuleWalk
                 Assume(string.Create(CultureInfo.InvariantCulture, $"of the ports {range.First} to {range.Last}, the first is taken"));
             }
 
+            // A translation to where it goes anyway is none in conntrack's eyes (nf_nat_core.c, nf_nat_setup_info).
             var to = new AddressPort(address, ports?.First ?? p.Tuple.Destination.Port);
+            p.State |= to == p.Tuple.Destination ? 0 : ConntrackState.Dnat;
             p.Tuple = p.Tuple with { Destination = to };
-            p.State |= ConntrackState.Dnat;
             p.DestinationSettled = true;
             p.Backend = to;
             p.Chain = rule.Chain;
             p.Frame = null;
         }
 
-        private static void SetSource(Position p, IpAddress? source)
+        private void SetSource(Position p, IpAddress? source)
         {
             p.Masquerade = source is null;
             p.SourceBecomes = source;
-            p.State |= ConntrackState.Snat;
+            var becomes = source ?? OwnAddressTo(p.Tuple.Destination.Address);
+            p.State |= becomes == p.Tuple.Source.Address ? 0 : ConntrackState.Snat;
+            p.Tuple = p.Tuple with { Source = p.Tuple.Source with { Address = becomes ?? p.Tuple.Source.Address } };
             p.SourceSettled = true;
             p.Frame = null;
         }
@@ -1296,8 +1310,25 @@ public sealed class RuleWalk
             return false;
         }
 
+        // MASQUERADE takes the address of the interface on the next hop's network; null when the routes do not say.
+        private IpAddress? OwnAddressTo(IpAddress destination)
+        {
+            var route = packet.Routes?.Lookup(destination);
+            return route?.Source ?? (route?.Via is { } gateway ? packet.Routes!.Lookup(gateway)?.Source : null);
+        }
+
         private string? Leaving(Position p)
-            => p.Hook is Hook.Prerouting or Hook.Input ? "" : IsOwn(p.Tuple.Destination.Address, p.IsRedirect, quiet: true) ? "lo" : packet.Routes is null ? null : packet.Routes.Lookup(p.Tuple.Destination.Address)?.Device ?? "";
+        {
+            if (p.Hook is Hook.Prerouting or Hook.Input)
+            {
+                return "";
+            }
+
+            // The output hook is told the interface once, before any translation there (nf_hook_slow keeps its state).
+            var isBefore = p.Hook == Hook.Output;
+            var destination = isBefore ? packet.Tuple.Destination.Address : p.Tuple.Destination.Address;
+            return IsOwn(destination, !isBefore && p.IsRedirect, quiet: true) ? "lo" : packet.Routes is null ? null : packet.Routes.Lookup(destination)?.Device ?? "";
+        }
 
         private static bool Named(string name, string pattern)
             => pattern.EndsWith('+') ? name.AsSpan().StartsWith(pattern.AsSpan(0, pattern.Length - 1)) : name == pattern;

@@ -63,8 +63,8 @@ public sealed record WalkResult
     public required ImmutableArray<WalkAffinity> Affinity { get; init; }
 
     /// <summary>
-    /// Whether it is undecided because the rules of several owners (legacy and nft, say) both decide about the packet, differently, and which of
-    /// them comes first depends on which was loaded first.
+    /// Whether the rules of several owners (legacy and nft, say) both decide about the packet, differently, and which of them comes first depends on
+    /// which was loaded first: then it is undecided, or, if only the source is translated differently, that is an assumption.
     /// </summary>
     public bool IsTied { get; init; }
 
