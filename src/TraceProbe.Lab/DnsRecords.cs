@@ -76,7 +76,8 @@ internal static class DnsRecords
     }
 
     /// <summary>The outside resolver's configuration: an address for every name in the cluster's domain, and the wrong one.</summary>
-    internal static string Outside() => $"""
+    /// <param name="lab">The lab.</param>
+    internal static string Outside(LabFolder lab) => $"""
         user=root
         no-resolv
         no-hosts
@@ -84,12 +85,16 @@ internal static class DnsRecords
         pid-file=
         address=/{LabLayout.ClusterDomain}/{LabLayout.NobodyIPv4}
         address=/{LabLayout.ClusterDomain}/{LabLayout.NobodyIPv6}
+        addn-hosts={OutsideHostsPath(lab)}
         host-record=db.example.com,{LabLayout.OutsideIPv4},{LabLayout.OutsideIPv6}
         local=/#/
         local-ttl=5
         neg-ttl=5
 
         """;
+
+    /// <summary>The hosts file of the outside resolver: what else it knows.</summary>
+    internal static string OutsideHostsPath(LabFolder lab) => $"{lab.PlaceFolder(LabNetwork.Outside)}/hosts";
 
     private static string NameOf(Service service) => $"{service.Metadata.Name}.{service.Metadata.Namespace}.svc.{LabLayout.ClusterDomain}";
 }

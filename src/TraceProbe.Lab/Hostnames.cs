@@ -47,15 +47,11 @@ internal sealed class Hostnames
         File.WriteAllText("/proc/self/comm", ProcessName);
         var folder = new LabFolder(lab);
         new Hostnames(pod, Behaviours.Of(folder, pod)).Listen();
-        File.WriteAllText(ReadyPath(folder, pod), "");
         while (!cancellationToken.IsCancellationRequested && folder.ReadRecord() is not null)
         {
             Thread.Sleep(200);
         }
     }
-
-    /// <summary>The file that is there once it listens.</summary>
-    internal static string ReadyPath(LabFolder folder, string pod) => $"{folder.PlaceFolder(pod)}/{ProcessName}.listens";
 
     private void Listen()
     {
@@ -248,6 +244,9 @@ internal static class Behaviours
     internal const string Slow = "slow";
     internal const string Unavailable = "unavailable";
     internal const string Tls = "tls";
+    internal const string ServerFailure = "servfail";
+    internal const string Refused = "refused";
+    internal const string Truncate = "truncate";
 
     internal static string Of(LabFolder folder, string pod) => File.Exists(PathOf(folder, pod)) ? File.ReadAllText(PathOf(folder, pod)) : "";
 

@@ -66,7 +66,13 @@ public sealed partial class Lab
             }
         }
 
-        if (mended.Count > 0)
+        if (fault is null)
+        {
+            // What a mend of another kind has left, such as a port that was added beside a wrong one.
+            NewBench().RestoreObjects();
+        }
+
+        if (mended.Count > 0 || fault is null)
         {
             Settle();
         }
@@ -84,7 +90,7 @@ public sealed partial class Lab
         for (var attempt = 0; attempt < 100; attempt++)
         {
             var cluster = reconciler.Round(probe: true);
-            if (cluster.Pods.All(p => (p.IsReady && LabProcesses.ProgramServes(_folder, p)) || !LabProcesses.ProgramRuns(_folder, p) || File.Exists(bench.NotReadyPath(p))))
+            if (cluster.Pods.All(p => p.IsReady || !bench.ShouldBeReady(p)))
             {
                 return;
             }

@@ -44,6 +44,9 @@ internal sealed class LabFolder
     /// <summary>Present while the node's kube-proxy is stopped; says by which fault.</summary>
     internal string PausedPath(string node) => $"{PlaceFolder(node)}/kube-proxy.paused";
 
+    /// <summary>Present while the cluster's DNS does not follow the objects.</summary>
+    internal string DnsPausedPath => $"{Path}/dns.paused";
+
     internal LabRecord? ReadRecord()
     {
         try

@@ -99,15 +99,11 @@ internal static class LabNetwork
             .. LabLayout.Nodes.Select(node => (Action)(() => Batch(LabLayout.NetNsOf(lab.Name, node.Name), (string[])
             [
                 "link set lo up",
-                $"addr add {node.IPv4}/24 dev eth0",
-                $"addr add {node.IPv6}/64 dev eth0 nodad",
-                "link set eth0 up",
                 "link add name cni0 type bridge mcast_snooping 0",
                 $"addr add {node.BridgeIPv4}/24 dev cni0",
                 $"addr add {node.BridgeIPv6}/64 dev cni0 nodad",
                 "link set cni0 up",
-                .. DefaultRoutes(LabLayout.GatewayIPv4, LabLayout.GatewayIPv6),
-                .. LabLayout.Nodes.Where(n => n != node).SelectMany(RoutesToPodsOf),
+                .. UplinkOf(node),
             ]))),
         ]);
     }
@@ -134,10 +130,7 @@ internal static class LabNetwork
             [
                 "link set lo up",
                 $"link set eth0 address {MacOf(pod)}",
-                $"addr add {pod.Status.PodIPs[0].Ip}/24 dev eth0",
-                $"addr add {pod.Status.PodIPs[1].Ip}/64 dev eth0 nodad",
-                "link set eth0 up",
-                .. DefaultRoutes(LabLayout.Node(pod.Spec.NodeName!).BridgeIPv4, LabLayout.Node(pod.Spec.NodeName!).BridgeIPv6),
+                .. UplinkOf(pod),
             ]))),
         ]);
     }
@@ -155,10 +148,33 @@ internal static class LabNetwork
     private static string MacOf(Pod pod) => "0a:58:" + Convert.ToHexStringLower(IPAddress.Parse(pod.Status.PodIP!).GetAddressBytes())
         .Insert(6, ":").Insert(4, ":").Insert(2, ":");
 
-    private static string[] DefaultRoutes(string ipv4, string ipv6) => [$"route add 0.0.0.0/0 via {ipv4}", $"route add ::/0 via {ipv6}"];
+    /// <summary>Gives a pod's link its addresses and routes again: the kernel forgets them when it goes down.</summary>
+    internal static void Restore(LabFolder lab, Pod pod) => Batch(LabLayout.NetNsOf(lab.Name, pod), UplinkOf(pod));
+
+    /// <inheritdoc cref="Restore(LabFolder, Pod)"/>
+    internal static void Restore(LabFolder lab, NodePlan node) => Batch(LabLayout.NetNsOf(lab.Name, node.Name), UplinkOf(node));
+
+    private static string[] UplinkOf(Pod pod) =>
+    [
+        $"addr replace {pod.Status.PodIPs[0].Ip}/24 dev eth0",
+        $"addr replace {pod.Status.PodIPs[1].Ip}/64 dev eth0 nodad",
+        "link set eth0 up",
+        .. DefaultRoutes(LabLayout.Node(pod.Spec.NodeName!).BridgeIPv4, LabLayout.Node(pod.Spec.NodeName!).BridgeIPv6),
+    ];
+
+    private static string[] UplinkOf(NodePlan node) =>
+    [
+        $"addr replace {node.IPv4}/24 dev eth0",
+        $"addr replace {node.IPv6}/64 dev eth0 nodad",
+        "link set eth0 up",
+        .. DefaultRoutes(LabLayout.GatewayIPv4, LabLayout.GatewayIPv6),
+        .. LabLayout.Nodes.Where(n => n != node).SelectMany(RoutesToPodsOf),
+    ];
+
+    private static string[] DefaultRoutes(string ipv4, string ipv6) => [$"route replace 0.0.0.0/0 via {ipv4}", $"route replace ::/0 via {ipv6}"];
 
     private static string[] RoutesToPodsOf(NodePlan node)
-        => [$"route add {node.PodCidrIPv4} via {node.IPv4}", $"route add {node.PodCidrIPv6} via {node.IPv6}"];
+        => [$"route replace {node.PodCidrIPv4} via {node.IPv4}", $"route replace {node.PodCidrIPv6} via {node.IPv6}"];
 
     // Addresses usable at once and none but ours.
     private static void SetEndpointSysctls()

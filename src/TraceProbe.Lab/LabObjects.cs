@@ -10,6 +10,7 @@ internal static class LabObjects
     internal const string Client = "ubuntu";
     internal const string Server = "my-nginx";
     internal static readonly string[] ServerPods = ["my-nginx-tsyps", "my-nginx-wu92j"];
+    internal const string Dns = "coredns";
     internal const string Hostnames = "hostnames";
     internal const string HostnamesPod = "hostnames-632524106-bbpiw";
     internal const string DnsPod = "coredns-6d4b75cb6d-x7k2p";
@@ -92,6 +93,53 @@ internal static class LabObjects
             },
         },
     ];
+
+    /// <summary>A Service that a team may have besides: hostnames' pods by themselves, without an address of its own.</summary>
+    internal static Service Headless { get; } = HeadlessOn(TraceProbe.Lab.Hostnames.Port);
+
+    /// <summary>The same with another port before the same target port.</summary>
+    internal static Service HeadlessOn(int port) => new()
+    {
+        Metadata = new ObjectMeta { Name = "hostnames-headless", Namespace = "default", Labels = Labels(("app", Hostnames)) },
+        Spec = new ServiceSpec
+        {
+            ClusterIP = "None",
+            ClusterIPs = ["None"],
+            IpFamilies = ["IPv4", "IPv6"],
+            Selector = Labels(("app", Hostnames)),
+            Ports = [new ServicePort { Name = "http", Port = port, TargetPort = TraceProbe.Lab.Hostnames.Port }],
+        },
+    };
+
+    /// <summary>A Service whose endpoints somebody writes by hand.</summary>
+    internal static Service ByHand { get; } = new()
+    {
+        Metadata = new ObjectMeta { Name = "db", Namespace = "default" },
+        Spec = new ServiceSpec { ClusterIP = "10.96.0.99", ClusterIPs = ["10.96.0.99"], IpFamilies = ["IPv4"], InternalTrafficPolicy = "Cluster", Ports = [new ServicePort { Port = 80, TargetPort = TraceProbe.Lab.Hostnames.Port }] },
+    };
+
+    /// <summary>Its endpoint.</summary>
+    /// <param name="address">Where it is.</param>
+    internal static EndpointSlice SliceByHand(string address) => new()
+    {
+        Metadata = new ObjectMeta { Name = "db-1", Namespace = "default", Labels = Labels((EndpointSlice.ServiceNameLabel, "db")) },
+        AddressType = "IPv4",
+        Endpoints = [new Endpoint { Addresses = [address], Conditions = new EndpointConditions { Ready = true } }],
+        Ports = [new EndpointPort { Name = "", Port = TraceProbe.Lab.Hostnames.Port, Protocol = "TCP" }],
+    };
+
+    /// <summary>A Service that stands for a name outside the cluster.</summary>
+    internal static Service Outside(string name) => new()
+    {
+        Metadata = new ObjectMeta { Name = "db", Namespace = "default" },
+        Spec = new ServiceSpec { Type = "ExternalName", ExternalName = name },
+    };
+
+    /// <summary>The Service of that name, as a new lab has it.</summary>
+    internal static Service ServiceCalled(string name) => Services.First(s => s.Metadata.Name == name);
+
+    /// <summary>The readiness probe that a pod has in a new lab.</summary>
+    internal static Probe? ProbeOf(Pod pod) => Pods.First(p => p.Metadata.Name == pod.Metadata.Name).Spec.Containers[0].ReadinessProbe;
 
     internal static ImmutableArray<Pod> Pods { get; } =
     [

@@ -8,6 +8,7 @@ public static class LabProcess
 {
     internal const string ControllerVerb = "lab-controller";
     internal const string ProxyVerb = "lab-proxy";
+    internal const string DnsVerb = "lab-dns";
     internal const string HostnamesVerb = "lab-hostnames";
 
     /// <summary>Runs the process that the arguments name, to its end.</summary>
@@ -26,6 +27,9 @@ public static class LabProcess
                 return 0;
             case [HostnamesVerb, "--name", var name, "--pod", var pod]:
                 Hostnames.Run(name, pod, cancellationToken);
+                return 0;
+            case [DnsVerb, "--name", var name, "--pod", var pod]:
+                DnsRelay.Run(name, pod, cancellationToken);
                 return 0;
             default:
                 return null;

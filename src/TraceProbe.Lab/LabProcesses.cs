@@ -11,6 +11,9 @@ namespace TraceProbe.Lab;
 /// </summary>
 internal static class LabProcesses
 {
+    private static readonly string[] TcpTables = ["tcp", "tcp6"];
+    private static readonly string[] UdpTables = ["udp", "udp6"];
+
     /// <summary>Starts a node's holder, or the outside with its resolver.</summary>
     internal static Place StartFrame(LabFolder lab, string what, ProxyMode proxy)
     {
@@ -21,7 +24,8 @@ internal static class LabProcesses
         var commands = new List<string>();
         if (node is null)
         {
-            File.WriteAllText($"{folder}/dnsmasq.conf", DnsRecords.Outside());
+            File.WriteAllText(DnsRecords.OutsideHostsPath(lab), "");
+            File.WriteAllText($"{folder}/dnsmasq.conf", DnsRecords.Outside(lab));
             commands.Add(Daemon("dnsmasq", Dnsmasq(folder), $"{folder}/dnsmasq.log"));
         }
         else if (proxy != ProxyMode.Userspace)
@@ -118,50 +122,84 @@ internal static class LabProcesses
     /// <summary>The program in a pod's container; null for a pod that only waits.</summary>
     internal static string? ProgramOf(Pod pod) => IsServer(pod) ? "nginx" : IsDns(pod) ? "dnsmasq" : pod.Spec.Containers.Any(c => c.Name == LabObjects.Hostnames) ? Hostnames.ProcessName : null;
 
-    /// <summary>Whether a pod's program, if it runs, serves already. The others' readiness probes tell.</summary>
-    internal static bool ProgramServes(LabFolder lab, Pod pod) => ProgramOf(pod) != Hostnames.ProcessName || File.Exists(Hostnames.ReadyPath(lab, pod.Metadata.Name));
+    /// <summary>Whether a socket waits in a pod on the port of its program; also for a pod without one.</summary>
+    internal static bool ProgramServes(LabFolder lab, Pod pod)
+    {
+        var (port, files) = ProgramOf(pod) switch
+        {
+            "nginx" => (80, TcpTables),
+            "dnsmasq" => (53, UdpTables),
+            Hostnames.ProcessName => (Hostnames.Port, TcpTables),
+            _ => (0, []),
+        };
+        // "  sl  local_address rem_address   st …", the port in hexadecimal and state 0A for a TCP socket that listens (proc(5)).
+        var suffix = string.Create(CultureInfo.InvariantCulture, $":{port:X4}");
+        return port == 0 || (PidOf(lab, pod.Metadata.Name, "pause") is { } pid
+            && files.Any(f => File.ReadLines($"/proc/{pid}/net/{f}").Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+                .Any(w => w[1].EndsWith(suffix, StringComparison.Ordinal) && (files == UdpTables || w[3] == "0A"))));
+    }
 
     /// <summary>Whether a pod's program runs.</summary>
     internal static bool ProgramRuns(LabFolder lab, Pod pod) => ProgramOf(pod) is not { } program || PidOf(lab, pod.Metadata.Name, program) is not null;
 
     /// <summary>Ends a pod's program, its workers too; the pod stays.</summary>
-    internal static void StopProgram(LabFolder lab, Pod pod)
+    internal static void StopProgram(LabFolder lab, Pod pod) => ProcessTable.Kill(ProcessesOf(lab, pod));
+
+    /// <summary>A pod's program and its workers.</summary>
+    internal static List<int> ProcessesOf(LabFolder lab, Pod pod)
     {
         var pause = PidOf(lab, pod.Metadata.Name, "pause");
         var program = ProgramOf(pod);
-        ProcessTable.Kill(ProcessTable.InNamespaces(new HashSet<uint> { NetNs.InodeOf(lab.NetNsPath(pod.Metadata.Name)) })
-            .Where(pid => pid != pause && NameOf(pid) == program).ToList());
+        return [.. ProcessTable.InNamespaces(new HashSet<uint> { NetNs.InodeOf(lab.NetNsPath(pod.Metadata.Name)) })
+            .Where(pid => pid != pause && NameOf(pid) is { } name && (name == program || (name == DnsRelay.ProcessName && IsDns(pod))))];
+    }
+
+    /// <summary>Sends a signal to a process of a place, if it is there.</summary>
+    internal static void Signal(LabFolder lab, string what, string name, int signal)
+    {
+        if (PidOf(lab, what, name) is { } pid)
+        {
+            ProcessTable.Signal(pid, signal);
+        }
     }
 
     /// <summary>Starts a pod's program again, in the pod's namespaces and cgroup.</summary>
     internal static void StartProgram(LabFolder lab, Pod pod, LabRecord record)
     {
-        if (ProgramOf(pod) is { } program)
+        if (ProgramOf(pod) is not { } program)
         {
-            StartAgain(lab, pod, program, StartOf(lab, pod, record));
+            return;
+        }
+
+        StartAgain(lab, pod, program, StartOf(lab, pod, record));
+        // Whoever asks next is to meet it, and not the moment before.
+        for (var attempt = 0; attempt < 2000 && !ProgramServes(lab, pod); attempt++)
+        {
+            Thread.Sleep(5);
         }
     }
 
     /// <summary>Has the cluster's DNS read its records again.</summary>
     /// <param name="lab">The lab.</param>
     /// <param name="pod">The DNS pod.</param>
+    /// <param name="record">What the lab is.</param>
     /// <param name="restart">True when its configuration changed too, which it reads at its start only.</param>
-    internal static void ReloadDns(LabFolder lab, Pod pod, bool restart)
+    internal static void ReloadDns(LabFolder lab, Pod pod, LabRecord record, bool restart)
     {
-        var pid = PidOf(lab, pod.Metadata.Name, "dnsmasq");
-        if (pid is not null && !restart)
+        // One that has ended, or hangs, has not been told to start.
+        if (PidOf(lab, pod.Metadata.Name, "dnsmasq") is not { } pid || ProcessTable.IsStopped(pid))
         {
-            ProcessTable.Signal(pid.Value, ProcessTable.SigHup);
             return;
         }
 
-        if (pid is not null)
+        if (!restart)
         {
-            ProcessTable.Kill([pid.Value]);
+            ProcessTable.Signal(pid, ProcessTable.SigHup);
+            return;
         }
 
-        var folder = lab.PlaceFolder(pod.Metadata.Name);
-        StartAgain(lab, pod, "dnsmasq", Daemon("dnsmasq", Dnsmasq(folder), $"{folder}/dnsmasq.log"));
+        StopProgram(lab, pod);
+        StartProgram(lab, pod, record);
     }
 
     /// <summary>Starts one of the lab's own processes, detached from this one.</summary>
@@ -236,15 +274,21 @@ internal static class LabProcesses
             case "nginx":
                 PrepareNginx(folder, pod);
                 return Daemon("nginx", $"{Command.Find("nginx")} -p {folder} -e {folder}/error.log -c {folder}/nginx.conf", $"{folder}/nginx.log");
+            case "dnsmasq" when Behaviours.Of(lab, pod).Length > 0:
+                return Daemon("dnsmasq", string.Create(CultureInfo.InvariantCulture, $"{Dnsmasq(folder)} --port={DnsRelay.UpstreamPort} --listen-address=127.0.0.1 --bind-interfaces"), $"{folder}/dnsmasq.log")
+                    + "\n" + Daemon(DnsRelay.ProcessName, Self(lab, pod, record, LabProcess.DnsVerb), $"{folder}/{DnsRelay.ProcessName}.log");
             case "dnsmasq":
                 return Daemon("dnsmasq", Dnsmasq(folder), $"{folder}/dnsmasq.log");
             case Hostnames.ProcessName:
-                File.Delete(Hostnames.ReadyPath(lab, pod.Metadata.Name));
-                return Daemon(Hostnames.ProcessName, string.Join(' ', ((string[])[.. record.SelfCommand, LabProcess.HostnamesVerb, "--name", lab.Name, "--pod", pod.Metadata.Name]).Select(Quote)), $"{folder}/{Hostnames.ProcessName}.log");
+                return Daemon(Hostnames.ProcessName, Self(lab, pod, record, LabProcess.HostnamesVerb), $"{folder}/{Hostnames.ProcessName}.log");
             default:
                 throw new InvalidOperationException($"Pod {pod.Metadata.Name} has no program.");
         }
     }
+
+    // This program again, in a pod.
+    private static string Self(LabFolder lab, Pod pod, LabRecord record, string verb)
+        => string.Join(' ', ((string[])[.. record.SelfCommand, verb, "--name", lab.Name, "--pod", pod.Metadata.Name]).Select(Quote));
 
     private static void PrepareNginx(string folder, Pod pod)
     {

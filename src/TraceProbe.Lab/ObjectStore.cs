@@ -1,5 +1,7 @@
+using System.Buffers;
 using System.Collections.Immutable;
 using System.Globalization;
+using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using TraceProbe.Core.Cluster;
@@ -38,6 +40,24 @@ internal sealed class ObjectStore(string folder)
 
     internal void Put(Node value) => Write("nodes", value.Metadata, m => value with { Metadata = m }, ObjectWriter.Write);
 
+    /// <summary>An object's text. Records with arrays compare by reference; their text says whether they mean the same.</summary>
+    internal static string TextOf(Service value) => TextOf(value, ObjectWriter.Write);
+
+    /// <inheritdoc cref="TextOf(Service)"/>
+    internal static string TextOf(Pod value) => TextOf(value, ObjectWriter.Write);
+
+    /// <inheritdoc cref="TextOf(Service)"/>
+    internal static string TextOf(EndpointSlice value) => TextOf(value, ObjectWriter.Write);
+
+    private static string TextOf<T>(T value, Action<Utf8JsonWriter, T> write)
+    {
+        var buffer = new ArrayBufferWriter<byte>();
+        using var json = new Utf8JsonWriter(buffer);
+        write(json, value);
+        json.Flush();
+        return Encoding.UTF8.GetString(buffer.WrittenSpan);
+    }
+
     internal void Delete(string kind, ObjectMeta metadata) => File.Delete(PathOf(kind, metadata.Namespace, metadata.Name));
 
     internal string PathOf(string kind, string? ns, string name) => Path.Combine(folder, kind, ns is null ? $"{name}.json" : $"{ns}.{name}.json");
@@ -45,7 +65,7 @@ internal sealed class ObjectStore(string folder)
     /// <summary>Changes whenever any object does, whoever changed it.</summary>
     internal string Fingerprint()
     {
-        var text = new System.Text.StringBuilder();
+        var text = new StringBuilder();
         foreach (var kind in (string[])["services", "endpointslices", "pods", "nodes"])
         {
             var path = Path.Combine(folder, kind);

@@ -9,23 +9,28 @@ internal static partial class ProcessTable
     internal const int SigHup = 1;
     internal const int SigKill = 9;
     internal const int SigTerm = 15;
+    internal const int SigCont = 18;
+    internal const int SigStop = 19;
 
     /// <summary>The start time of a process in clock ticks after boot (proc(5), stat field 22); null when it is gone or a zombie.</summary>
     internal static ulong? StartTime(int pid)
+        => Stat(pid) is { } fields && fields[0] is not ("Z" or "X") ? ulong.Parse(fields[19], CultureInfo.InvariantCulture) : null;
+
+    /// <summary>Whether a process was told to stand still.</summary>
+    internal static bool IsStopped(int pid) => Stat(pid) is ["T", ..];
+
+    private static string[]? Stat(int pid)
     {
-        string text;
         try
         {
-            text = File.ReadAllText($"/proc/{pid}/stat");
+            // The name, in parentheses, may hold anything; the fields behind it are counted from its last parenthesis.
+            var text = File.ReadAllText($"/proc/{pid}/stat");
+            return text[(text.LastIndexOf(')') + 2)..].Split(' ');
         }
         catch (IOException)
         {
             return null;
         }
-
-        // The name, in parentheses, may hold anything; the fields behind it are counted from its last parenthesis.
-        var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
-        return fields[0] is "Z" or "X" ? null : ulong.Parse(fields[19], CultureInfo.InvariantCulture);
     }
 
     /// <summary>The processes whose first thread is in one of these network namespaces.</summary>

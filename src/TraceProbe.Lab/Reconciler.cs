@@ -1,7 +1,5 @@
-using System.Buffers;
 using System.Runtime.ExceptionServices;
 using System.Text;
-using System.Text.Json;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
 
@@ -77,6 +75,43 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
         }
     }
 
+    /// <summary>
+    /// Leaves on a node what another kube-proxy wrote into iptables-legacy. Of two translations at one hook the kernel asks the one that was
+    /// registered last, which are these.
+    /// </summary>
+    internal void LeaveLegacyRules(NodePlan node, ClusterSnapshot known)
+    {
+        foreach (var ipv6 in (bool[])[false, true])
+        {
+            new Iptables(lab.NetNsPath(node.Name), ProxyMode.IptablesLegacy, ipv6).Apply(KubeProxyRules.Write(known, OptionsOf(node), ipv6));
+        }
+    }
+
+    /// <summary>Removes what <see cref="LeaveLegacyRules"/> left.</summary>
+    internal void RemoveLegacyRules(NodePlan node)
+    {
+        foreach (var ipv6 in (bool[])[false, true])
+        {
+            new Iptables(lab.NetNsPath(node.Name), ProxyMode.IptablesLegacy, ipv6).Apply([new RuleTable("mangle"), new RuleTable("filter"), new RuleTable("nat")]);
+        }
+    }
+
+    /// <summary>Empties the chain that masquerades, in both families.</summary>
+    internal void RemoveMasquerade(NodePlan node)
+    {
+        foreach (var ipv6 in (bool[])[false, true])
+        {
+            if (record.Proxy == ProxyMode.Nftables)
+            {
+                Command.Run(lab.NetNsPath(node.Name), "nft", ["flush", "chain", ipv6 ? "ip6" : "ip", "kube-proxy", "masquerading"]);
+            }
+            else
+            {
+                Command.Run(lab.NetNsPath(node.Name), $"{(ipv6 ? "ip6tables" : "iptables")}-{(record.Proxy == ProxyMode.IptablesLegacy ? "legacy" : "nft")}", ["-w", "-t", "nat", "-F", "KUBE-POSTROUTING"]);
+            }
+        }
+    }
+
     /// <summary>Runs the readiness probes and writes the pods whose readiness has changed; says whether there were any.</summary>
     internal bool Probe(ClusterSnapshot cluster)
     {
@@ -132,6 +167,11 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
 
     private void ServeNames(ClusterSnapshot cluster)
     {
+        if (File.Exists(lab.DnsPausedPath))
+        {
+            return;
+        }
+
         foreach (var pod in cluster.Pods.Where(LabProcesses.IsDns).Where(p => Directory.Exists(lab.EtcFolder(p.Metadata.Name))))
         {
             var folder = lab.PlaceFolder(pod.Metadata.Name);
@@ -139,7 +179,7 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
             var configuration = Files.ReplaceIfChanged($"{folder}/dnsmasq.conf", DnsRecords.Configuration(cluster, $"{folder}/hosts"));
             if (hosts || configuration)
             {
-                LabProcesses.ReloadDns(lab, pod, restart: configuration);
+                LabProcesses.ReloadDns(lab, pod, record, restart: configuration);
             }
         }
     }
@@ -176,14 +216,7 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
     private (string Text, Action Apply) WantedOf(ClusterSnapshot cluster, NodePlan node, bool ipv6)
     {
         var netns = lab.NetNsPath(node.Name);
-        var options = new KubeProxyOptions
-        {
-            NodeName = node.Name,
-            ClusterCidrs = [IpNetwork.Parse(LabLayout.ClusterCidrIPv4), IpNetwork.Parse(LabLayout.ClusterCidrIPv6)],
-            ServiceCidrs = [IpNetwork.Parse(LabLayout.ServiceCidrIPv4), IpNetwork.Parse(LabLayout.ServiceCidrIPv6)],
-            NodeAddresses = [IpAddress.Parse(node.IPv4), IpAddress.Parse(node.IPv6)],
-            LocalAddresses = [IpAddress.Parse(node.IPv4), IpAddress.Parse(node.IPv6), IpAddress.Parse(node.BridgeIPv4), IpAddress.Parse(node.BridgeIPv6)],
-        };
+        var options = OptionsOf(node);
         if (record.Proxy == ProxyMode.Nftables)
         {
             var table = NftablesRules.Write(cluster, options, ipv6);
@@ -202,25 +235,20 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
         return (Iptables.Compose(tables, ""), () => new Iptables(netns, record.Proxy, ipv6).Apply(tables));
     }
 
-    // Records with arrays compare by reference; their text says whether they mean the same.
+    private static KubeProxyOptions OptionsOf(NodePlan node) => new()
+    {
+        NodeName = node.Name,
+        ClusterCidrs = [IpNetwork.Parse(LabLayout.ClusterCidrIPv4), IpNetwork.Parse(LabLayout.ClusterCidrIPv6)],
+        ServiceCidrs = [IpNetwork.Parse(LabLayout.ServiceCidrIPv4), IpNetwork.Parse(LabLayout.ServiceCidrIPv6)],
+        NodeAddresses = [IpAddress.Parse(node.IPv4), IpAddress.Parse(node.IPv6)],
+        LocalAddresses = [IpAddress.Parse(node.IPv4), IpAddress.Parse(node.IPv6), IpAddress.Parse(node.BridgeIPv4), IpAddress.Parse(node.BridgeIPv6)],
+    };
+
     private static bool SameText(PodStatus one, PodStatus other)
-        => Text(new Pod { Status = one }) == Text(new Pod { Status = other });
+        => ObjectStore.TextOf(new Pod { Status = one }) == ObjectStore.TextOf(new Pod { Status = other });
 
     private static bool SameText(EndpointSlice one, EndpointSlice other)
-        => Text(one with { Metadata = Bare(one.Metadata) }) == Text(other with { Metadata = Bare(other.Metadata) });
+        => ObjectStore.TextOf(one with { Metadata = Bare(one.Metadata) }) == ObjectStore.TextOf(other with { Metadata = Bare(other.Metadata) });
 
     private static ObjectMeta Bare(ObjectMeta metadata) => metadata with { Uid = null, ResourceVersion = null, CreationTimestamp = null };
-
-    private static string Text(Pod pod) => Text(pod, ObjectWriter.Write);
-
-    private static string Text(EndpointSlice slice) => Text(slice, ObjectWriter.Write);
-
-    private static string Text<T>(T value, Action<Utf8JsonWriter, T> write)
-    {
-        var buffer = new ArrayBufferWriter<byte>();
-        using var json = new Utf8JsonWriter(buffer);
-        write(json, value);
-        json.Flush();
-        return Encoding.UTF8.GetString(buffer.WrittenSpan);
-    }
 }

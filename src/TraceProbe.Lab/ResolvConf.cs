@@ -58,7 +58,7 @@ internal static class ResolvConf
             ::1	localhost ip6-localhost ip6-loopback
             {string.Join('\n', pod.Status.PodIPs.Select(i => $"{i.Ip}\t{pod.Metadata.Name}"))}
 
-            """;
+            """ + (pod.Spec.HostAliases.IsEmpty ? "" : "\n# Entries added by HostAliases.\n" + string.Concat(pod.Spec.HostAliases.Select(a => $"{a.Ip}\t{string.Join('\t', a.Hostnames)}\n")));
 
     /// <summary>A node's hosts file.</summary>
     internal static string HostsOf(NodePlan node)

@@ -157,7 +157,7 @@ internal static class LabCommand
             var page = new Page(CommandLine.Style(parsed));
             page.Paragraph($"{broken.Name}{(broken.Variant is { } which ? $" ({which})" : "")}: {broken.Description}", 0);
             page.Paragraph(broken.Symptom, 2, Ink.Dim);
-            page.Verbatim($"traceprobe trace {broken.Url} --from {broken.From}", 2, Ink.None);
+            page.Verbatim($"traceprobe trace {broken.Url} --from {broken.From}{(broken.IsMusl ? " --resolver musl" : "")}", 2, Ink.None);
             Console.Out.Write(page);
             return ExitCode.Healthy;
         });

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Lab;
@@ -26,8 +27,18 @@ internal sealed class Bench(LabFolder folder, LabRecord record)
     internal Service Server => Cluster.FindService("default", LabObjects.Server)
         ?? throw new LabException($"Service {LabObjects.Server} is not there. Bring it back with: traceprobe lab mend {Fault.All[0].Name}");
 
+    internal Service? ServerOrNull => Cluster.FindService("default", LabObjects.Server);
+
+    internal Service HostnamesService => Cluster.FindService("default", LabObjects.Hostnames) ?? throw new LabException($"Service {LabObjects.Hostnames} is not there.");
+
     /// <summary>Its pods, those that are there.</summary>
     internal IEnumerable<Pod> ServerPods => Cluster.Pods.Where(LabProcesses.IsServer);
+
+    internal Pod Hostnames => Cluster.FindPod("default", LabObjects.HostnamesPod) ?? throw new LabException($"Pod {LabObjects.HostnamesPod} is not there.");
+
+    internal Pod Dns => Cluster.Pods.FirstOrDefault(LabProcesses.IsDns) ?? throw new LabException("There is no DNS pod. Bring it back with: traceprobe lab mend");
+
+    internal Service DnsService => Cluster.FindService("kube-system", "kube-dns") ?? throw new LabException("Service kube-dns is not there.");
 
     internal Pod Client => Cluster.FindPod("default", LabObjects.Client) ?? throw new LabException($"Pod {LabObjects.Client} is not there.");
 
@@ -74,6 +85,44 @@ internal sealed class Bench(LabFolder folder, LabRecord record)
     /// <summary>Whether a node's kube-proxy is stopped by a fault.</summary>
     internal bool IsPaused(string node, string fault) => File.Exists(folder.PausedPath(node)) && File.ReadAllText(folder.PausedPath(node)) == fault;
 
+    /// <summary>The tool that writes rules of others beside kube-proxy's: of iptables-legacy in that mode, else of iptables-nft.</summary>
+    internal string Iptables(bool ipv6) => $"{(ipv6 ? "ip6tables" : "iptables")}-{(record.Proxy == ProxyMode.IptablesLegacy ? "legacy" : "nft")}";
+
+    internal string HostsOf(string pod) => File.ReadAllText($"{folder.EtcFolder(pod)}/hosts");
+
+    /// <summary>Gives a pod other host aliases; its hosts file is written anew, also when somebody has changed it in the pod.</summary>
+    internal void GiveHosts(Pod pod, ImmutableArray<HostAlias> aliases)
+    {
+        var given = pod with { Spec = pod.Spec with { HostAliases = aliases } };
+        Objects.Put(given);
+        File.WriteAllText($"{folder.EtcFolder(pod.Metadata.Name)}/hosts", ResolvConf.HostsOf(given));
+    }
+
+    /// <summary>Deletes a Service, and the EndpointSlices that were made for it by hand.</summary>
+    internal void DeleteService(string ns, string name)
+    {
+        var cluster = Cluster;
+        if (cluster.FindService(ns, name) is { } service)
+        {
+            Objects.Delete("services", service.Metadata);
+            foreach (var slice in cluster.SlicesOf(service))
+            {
+                Objects.Delete("endpointslices", slice.Metadata);
+            }
+        }
+    }
+
+    /// <summary>Has a pod's program stand still, as one does that hangs, or go on.</summary>
+    internal void Freeze(Pod pod, bool frozen)
+    {
+        foreach (var pid in LabProcesses.ProcessesOf(folder, pod))
+        {
+            ProcessTable.Signal(pid, frozen ? ProcessTable.SigStop : ProcessTable.SigCont);
+        }
+    }
+
+    internal bool IsFrozen(Pod pod) => LabProcesses.ProcessesOf(folder, pod).Any(ProcessTable.IsStopped);
+
     internal string ResolvConfOf(string pod) => File.ReadAllText($"{folder.EtcFolder(pod)}/resolv.conf");
 
     /// <summary>Gives a pod another DNS policy; its resolv.conf is written anew, also when somebody has changed it in the pod.</summary>
@@ -81,6 +130,39 @@ internal sealed class Bench(LabFolder folder, LabRecord record)
     {
         Objects.Put(pod with { Spec = pod.Spec with { DnsPolicy = policy, DnsConfig = config } });
         File.Delete(LabProcesses.GivenResolvConfPath(folder, pod));
+    }
+
+    /// <summary>Whether nothing that was done to a pod keeps it from being ready.</summary>
+    internal bool ShouldBeReady(Pod pod) => LabProcesses.ProgramRuns(folder, pod) && !File.Exists(NotReadyPath(pod))
+        && pod.Spec.Containers[0].ReadinessProbe == LabObjects.ProbeOf(pod);
+
+    /// <summary>Makes all objects those of a new lab again; those that a new lab has not are deleted.</summary>
+    internal void RestoreObjects()
+    {
+        var cluster = Cluster;
+        foreach (var service in cluster.Services.Where(s => LabObjects.Services.All(p => p.Metadata.Name != s.Metadata.Name || p.Metadata.Namespace != s.Metadata.Namespace)))
+        {
+            DeleteService(service.Metadata.Namespace!, service.Metadata.Name);
+        }
+
+        foreach (var planned in LabObjects.Services)
+        {
+            var present = cluster.FindService(planned.Metadata.Namespace!, planned.Metadata.Name);
+            if (present is null || ObjectStore.TextOf(present with { Metadata = planned.Metadata }) != ObjectStore.TextOf(planned))
+            {
+                Objects.Put(planned with { Metadata = planned.Metadata with { Uid = present?.Metadata.Uid, ResourceVersion = present?.Metadata.ResourceVersion, CreationTimestamp = present?.Metadata.CreationTimestamp } });
+            }
+        }
+
+        foreach (var pod in cluster.Pods)
+        {
+            var planned = LabObjects.Pods.First(p => p.Metadata.Name == pod.Metadata.Name);
+            var wanted = pod with { Spec = planned.Spec, Metadata = pod.Metadata with { Labels = planned.Metadata.Labels } };
+            if (ObjectStore.TextOf(pod) != ObjectStore.TextOf(wanted))
+            {
+                Objects.Put(wanted);
+            }
+        }
     }
 
     /// <summary>Gives pods another readiness probe, or none.</summary>
@@ -142,17 +224,39 @@ internal sealed class Bench(LabFolder folder, LabRecord record)
             File.Delete(NotReadyPath(pod));
             File.Delete(Behaviours.PathOf(folder, pod.Metadata.Name));
             LabProcesses.StartProgram(folder, pod, record);
-            Objects.Put(pod with { Spec = pod.Spec with { Containers = LabObjects.Pods.First(p => p.Metadata.Name == pod.Metadata.Name).Spec.Containers } });
+            Objects.Put(LabObjects.WithContainers(pod with { Spec = pod.Spec with { Containers = LabObjects.Pods.First(p => p.Metadata.Name == pod.Metadata.Name).Spec.Containers } }));
         }
     }
 
-    /// <summary>Has a pod's program misbehave in one way, from its start on.</summary>
-    internal void Misbehave(string pod, string behaviour)
+    /// <summary>Ends a pod's program, as one does that cannot go on, with the pod's status as the kubelet then keeps it.</summary>
+    internal void Crash(Pod pod, int restarts)
     {
-        var found = Cluster.Pods.FirstOrDefault(p => p.Metadata.Name == pod) ?? throw new LabException($"Pod {pod} is not there.");
-        LabProcesses.StopProgram(folder, found);
-        File.WriteAllText(Behaviours.PathOf(folder, pod), behaviour);
-        LabProcesses.StartProgram(folder, found, record);
+        LabProcesses.StopProgram(folder, pod);
+        var now = TimeProvider.System.GetUtcNow();
+        Objects.Put(pod with
+        {
+            Status = pod.Status with
+            {
+                ContainerStatuses = [.. pod.Status.ContainerStatuses.Select(c => c with
+                {
+                    RestartCount = restarts,
+                    State = new ContainerState { Waiting = new ContainerStateDetail { Reason = "CrashLoopBackOff", Message = $"back-off 2m40s restarting failed container={c.Name} pod={pod.Metadata.Name}" } },
+                    LastState = new ContainerState { Terminated = new ContainerStateDetail { Reason = "Error", ExitCode = 1, StartedAt = now.AddSeconds(-1), FinishedAt = now } },
+                })],
+            },
+        });
+    }
+
+    /// <summary>The chains on a node with this prefix whose rules carry this comment.</summary>
+    internal IEnumerable<string> ChainsOf(string node, bool ipv6, string prefix, string comment) => Read(node, $"{Iptables(ipv6)}-save -t nat").Split('\n')
+        .Where(l => l.StartsWith($"-A {prefix}", StringComparison.Ordinal) && l.Contains($"\"{comment}\"", StringComparison.Ordinal)).Select(l => l.Split(' ')[1]).Distinct();
+
+    /// <summary>Has a pod's program misbehave in one way, from its start on.</summary>
+    internal void Misbehave(Pod pod, string behaviour)
+    {
+        LabProcesses.StopProgram(folder, pod);
+        File.WriteAllText(Behaviours.PathOf(folder, pod.Metadata.Name), behaviour);
+        LabProcesses.StartProgram(folder, pod, record);
     }
 
     /// <summary>The file that makes nginx answer its readiness probe with 503.</summary>

@@ -43,6 +43,9 @@ public sealed class Fault
     /// <summary>Where that request comes from.</summary>
     public string From { get; internal init; } = "pod/ubuntu";
 
+    /// <summary>Whether only a program with musl's resolver meets it.</summary>
+    public bool IsMusl { get; internal init; }
+
     /// <summary>Another name that it is found by; null when it has none.</summary>
     public string? Alias { get; internal init; }
 
@@ -59,7 +62,7 @@ public sealed class Fault
     internal Func<ProxyMode, string?> Lacks { get; init; } = static _ => null;
 
     /// <summary>All faults, in the packet's order from the name to the server.</summary>
-    public static ImmutableArray<Fault> All { get; } = [.. ResolveFaults.All, .. DefineFaults.All, .. TranslateFaults.All, .. AcceptFaults.All];
+    public static ImmutableArray<Fault> All { get; } = [.. ResolveFaults.All, .. DefineFaults.All, .. TranslateFaults.All, .. DeliverFaults.All, .. AcceptFaults.All, .. ExchangeFaults.All];
 
     /// <summary>The fault of that name.</summary>
     /// <param name="name">A failure class or another name of the fault.</param>
