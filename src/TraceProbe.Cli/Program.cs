@@ -17,6 +17,8 @@ var root = new RootCommand("Follow a request to a Kubernetes Service through the
     RunCommand.Create(),
     ObserveCommand.Create(),
     BaselineCommand.Create(),
+    CheckCommand.Create(),
+    RulesCommand.Create(),
     ReplayCommand.Create(),
     LabCommand.Create(),
     DoctorCommand.Create(),

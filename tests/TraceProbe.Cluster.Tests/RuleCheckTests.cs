@@ -16,7 +16,7 @@ public sealed class RuleCheckTests
     private static readonly string[] Dump = [.. Fixture.Text(Fixture.Find(Fixture.Own("kube-proxy-1.36-nft"), "iptables-save-c.txt")!).Split('\n')
         .Select(l => l.StartsWith('[') ? l[(l.IndexOf(']', StringComparison.Ordinal) + 2)..] : l)];
 
-    private static CheckReport Check(IEnumerable<string> dump, ClusterSnapshot? cluster = null, string? node = "kp-node1", IEnumerable<string>? legacy = null)
+    private static NodeCheck Check(IEnumerable<string> dump, ClusterSnapshot? cluster = null, string? node = "kp-node1", IEnumerable<string>? legacy = null)
     {
         List<RuleSet> sets = [RuleSet.Parse(new RuleDump("iptables-nft-save", string.Join('\n', dump)))];
         if (legacy is not null)
@@ -27,7 +27,7 @@ public sealed class RuleCheckTests
         return new RuleCheck(cluster ?? Cluster, node, [ProxyRules.Of(sets, false, [], false)]).Run();
     }
 
-    private static CheckFinding Only(CheckReport report) => report.Findings.Where(f => f.Status == CheckStatus.Differs).ShouldHaveSingleItem();
+    private static CheckFinding Only(NodeCheck report) => report.Findings.Where(f => f.Status == CheckStatus.Differs).ShouldHaveSingleItem();
 
     private static IEnumerable<string> Without(string part) => Dump.Where(l => !l.Contains(part, StringComparison.Ordinal));
 

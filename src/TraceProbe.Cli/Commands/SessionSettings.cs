@@ -23,19 +23,7 @@ internal sealed class SessionSettings
         HelpName = "PLACE",
     };
 
-    private readonly Option<string> _namespace = new("--namespace", "-n")
-    {
-        Description = "The Kubernetes namespace of pod/NAME and svc/NAME ('default' without it).", HelpName = "NS",
-    };
-
-    private readonly Option<string?> _lab = LabCommand.NameOption("--lab", "The lab that the request is made in; the only one, or $TRACEPROBE_LAB, without it.");
-
-    private readonly Option<string[]> _cluster = new("--cluster")
-    {
-        Description = "Files with the cluster's objects, as 'kubectl get services,endpointslices,pods,nodes -A -o json' prints them (JSON or YAML, gzipped or not). Outside of a lab.",
-        HelpName = "FILE",
-        AllowMultipleArgumentsPerToken = true,
-    };
+    private readonly SceneSettings _scene = new();
 
     private readonly Option<string> _source = new("--source")
     {
@@ -73,7 +61,7 @@ internal sealed class SessionSettings
     {
         _source.AcceptOnlyFromAmong("auto", "ebpf", "libpcap");
         _resolver.AcceptOnlyFromAmong("glibc", "musl");
-        _from.CompletionSources.Add(context => SceneOf(context.ParseResult, LabOf(context.ParseResult)).Places
+        _from.CompletionSources.Add(context => _scene.SceneOf(context.ParseResult).Places
             .SelectMany(p => Spellings(p.Name, NamespaceOf(context.ParseResult))).Select(n => new CompletionItem(n)));
         _baseline.CompletionSources.Add(_ => BaselineStore.Default.Names().Select(n => new CompletionItem(n)));
     }
@@ -93,9 +81,7 @@ internal sealed class SessionSettings
         }
 
         command.Options.Add(_from);
-        command.Options.Add(_namespace);
-        command.Options.Add(_lab);
-        command.Options.Add(_cluster);
+        _scene.AddTo(command);
         command.Options.Add(_source);
         if (timed)
         {
@@ -121,7 +107,7 @@ internal sealed class SessionSettings
     private static string[] Spellings(string place, string ns) => place.StartsWith($"pod/{ns}/", StringComparison.Ordinal) ? [$"pod/{place[(5 + ns.Length)..]}", place] : [place];
 
     /// <summary>The namespace that names without one are in.</summary>
-    public string NamespaceOf(ParseResult parsed) => parsed.GetValue(_namespace) ?? "default";
+    public string NamespaceOf(ParseResult parsed) => _scene.NamespaceOf(parsed);
 
     /// <summary>How to follow the request.</summary>
     /// <param name="parsed">The command line.</param>
@@ -130,9 +116,8 @@ internal sealed class SessionSettings
     public SessionOptions Options(ParseResult parsed, Action<string> progress, bool targeted = false)
     {
         var source = parsed.GetValue(_source);
-        var lab = LabOf(parsed);
-        var opening = targeted || source == "libpcap" ? null : TraceSession.OpenEarly(isClosed: lab is not null);
-        var scene = SceneOf(parsed, lab);
+        var opening = targeted || source == "libpcap" ? null : TraceSession.OpenEarly(isClosed: _scene.LabOf(parsed) is not null);
+        var scene = _scene.SceneOf(parsed);
         if (parsed.GetValue(_save) is { } save)
         {
             RecordingArchive.CheckWritable(save);
@@ -247,21 +232,6 @@ internal sealed class SessionSettings
         }
 
         return Diagnose.ServiceKey(recording) is not { } service ? recording : recording with { Baseline = store.Pick(recording.Manifest.Cluster, recording.Manifest.Client, service, unreadable) };
-    }
-
-    // Objects from a file are of another cluster than a lab's, unless the lab is named too.
-    private string? LabOf(ParseResult parsed) => parsed.GetValue(_lab) is null && parsed.GetValue(_cluster) is { Length: > 0 } ? null : LabCommand.NameOf(parsed.GetValue(_lab));
-
-    private Scene SceneOf(ParseResult parsed, string? labName)
-    {
-        var files = parsed.GetValue(_cluster) ?? [];
-        if (labName is null)
-        {
-            return Scene.OfThisMachine([.. files]);
-        }
-
-        var lab = Lab.Lab.Open(labName);
-        return Scene.Of(lab.Name, lab.PlacesPath, files.Length > 0 ? [.. files] : [lab.SnapshotPath]);
     }
 
     private static TimeSpan? ParseTime(ArgumentResult result)

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Node;
@@ -10,7 +11,7 @@ using TraceProbe.Core.Rules;
 namespace TraceProbe.Core.Checks;
 
 /// <summary>
-/// What a comparison of one node's rules with the cluster's objects found. This is the JSON of <c>traceprobe check -o json</c>; its schema is
+/// What a comparison of nodes' rules with the cluster's objects found. This is the JSON of <c>traceprobe check -o json</c>; its schema is
 /// <c>check.schema.json</c> beside this file, and a test holds the two together. New members may be added within a version.
 /// </summary>
 public sealed record CheckReport
@@ -18,8 +19,23 @@ public sealed record CheckReport
     /// <summary>The version of this form.</summary>
     public int Version { get; init; } = 1;
 
+    /// <summary>The worst of it.</summary>
+    public CheckStatus Status => Nodes.Any(n => n.Status == CheckStatus.Differs) ? CheckStatus.Differs
+        : Nodes.Any(n => n.Status == CheckStatus.Undetermined) ? CheckStatus.Undetermined : CheckStatus.Agrees;
+
+    /// <summary>The nodes that were compared.</summary>
+    public required ImmutableArray<NodeCheck> Nodes { get; init; }
+}
+
+/// <summary>What a comparison of one node's rules with the cluster's objects found.</summary>
+public sealed record NodeCheck
+{
     /// <summary>The node whose rules they are; null when not known.</summary>
     public string? Node { get; init; }
+
+    /// <summary>The worst of it.</summary>
+    public CheckStatus Status => Findings.Any(f => f.Status == CheckStatus.Differs) ? CheckStatus.Differs
+        : Findings.Any(f => f.Status == CheckStatus.Undetermined) ? CheckStatus.Undetermined : CheckStatus.Agrees;
 
     /// <summary>How kube-proxy works there, by address family.</summary>
     public required ImmutableArray<CheckedFamily> Families { get; init; }
@@ -32,10 +48,6 @@ public sealed record CheckReport
 
     /// <summary>What could not be compared, each with the reason, and what was taken for granted.</summary>
     public ImmutableArray<string> NotSeen { get; init; } = [];
-
-    /// <summary>The worst of it.</summary>
-    public CheckStatus Status => Findings.Any(f => f.Status == CheckStatus.Differs) ? CheckStatus.Differs
-        : Findings.Any(f => f.Status == CheckStatus.Undetermined) ? CheckStatus.Undetermined : CheckStatus.Agrees;
 }
 
 /// <summary>How a comparison came out.</summary>
@@ -101,17 +113,23 @@ public sealed record CheckFinding
 /// <summary>How comparisons and walks are written as JSON.</summary>
 [JsonSourceGenerationOptions(JsonSerializerDefaults.Web, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(CheckReport))]
+[JsonSerializable(typeof(WalkReport))]
 public sealed partial class CheckJson : JsonSerializerContext
 {
     private static readonly JsonWriterOptions Readable = new() { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>The report as UTF-8 JSON, ended by a newline; the same report gives the same bytes.</summary>
-    public static byte[] Write(CheckReport report)
+    /// <summary>A comparison as UTF-8 JSON, ended by a newline; the same comparison gives the same bytes.</summary>
+    public static byte[] Write(CheckReport report) => Write(report, Default.CheckReport);
+
+    /// <summary>A walk as UTF-8 JSON, ended by a newline; the same walk gives the same bytes.</summary>
+    public static byte[] Write(WalkReport report) => Write(report, Default.WalkReport);
+
+    private static byte[] Write<T>(T report, JsonTypeInfo<T> type)
     {
         using var json = new MemoryStream();
         using (var writer = new Utf8JsonWriter(json, Readable))
         {
-            JsonSerializer.Serialize(writer, report, Default.CheckReport);
+            JsonSerializer.Serialize(writer, report, type);
         }
 
         json.WriteByte((byte)'\n');

@@ -16,7 +16,7 @@ public sealed partial class RuleCheck
         private const int MostObjects = 8;
 
         private readonly Dictionary<(FailureClass Class, bool IsRemark, string Key), Group> _groups = [];
-        private readonly List<(Subject? Subject, Finding Finding, RuleRef? Rule, CheckStatus Status)> _others = [];
+        private readonly List<Other> _others = [];
         private readonly Dictionary<string, (CheckStatus Status, List<FailureClass> Classes)> _byPort = new(StringComparer.Ordinal);
 
         public void Add(Subject subject, TrafficCase? one, Deviation deviation)
@@ -30,17 +30,22 @@ public sealed partial class RuleCheck
         /// <summary>Adds what is worth knowing although rules and objects agree.</summary>
         public void Remark(Subject subject, Finding finding, RuleRef? rule = null)
         {
-            if (_others.Exists(o => o.Subject == subject && o.Finding.Class == finding.Class))
+            // The same is often so for another port of the Service, and for the other address family.
+            if (_others.Find(o => o.Finding.Class == finding.Class && o.Finding.Sentence == finding.Sentence) is not { } other)
             {
-                return; // the same for the other address family
+                _others.Add(other = new Other([], finding, rule is null ? [] : [rule], CheckStatus.Agrees));
             }
 
-            _others.Add((subject, finding, rule, CheckStatus.Agrees));
+            if (!other.Subjects.Contains(subject))
+            {
+                other.Subjects.Add(subject);
+            }
+
             Count(subject, finding.Class, CheckStatus.Agrees);
         }
 
         /// <summary>Adds what is about no Service port that there is.</summary>
-        public void Add(Finding finding, RuleRef rule) => _others.Add((null, finding, rule, CheckStatus.Differs));
+        public void Add(Finding finding, RuleRef? rule = null) => _others.Add(new Other([], finding, rule is null ? [] : [rule], CheckStatus.Differs));
 
         public ImmutableArray<CheckedPort> WithClasses(IEnumerable<CheckedPort> ports)
             => [.. ports.Select(p => _byPort.TryGetValue($"{p.Service.Namespace}/{p.Service.Name} {p.Port}", out var found) ? p with { Status = found.Status, Classes = [.. found.Classes] } : p)];
@@ -64,14 +69,14 @@ public sealed partial class RuleCheck
 
         private static int Rank(CheckStatus status) => status switch { CheckStatus.Differs => 0, CheckStatus.Undetermined => 1, _ => 2 };
 
-        private CheckFinding Told((Subject? Subject, Finding Finding, RuleRef? Rule, CheckStatus Status) other) => new()
+        private CheckFinding Told(Other other) => new()
         {
             Class = other.Finding.Class,
             Status = other.Status,
             Sentence = char.ToUpperInvariant(other.Finding.Sentence[0]) + other.Finding.Sentence[1..],
             Objects = other.Finding.Objects,
-            Ports = other.Subject is null ? [] : [other.Subject.ToString()],
-            Rules = other.Rule is null ? [] : [other.Rule],
+            Ports = [.. other.Subjects.Select(s => s.ToString())],
+            Rules = [.. other.Rules],
             Evidence = other.Finding.Evidence,
             Mend = other.Finding.Mend ?? (other.Status == CheckStatus.Differs ? Mends.RestartKubeProxy(check._vantage.Node) : null),
         };
@@ -116,6 +121,8 @@ public sealed partial class RuleCheck
             return (origins.Count < 2 ? string.Concat(origins) : $"{string.Join(", ", origins.SkipLast(1))} and {origins[^1]}")
                 + (!withAddress || to.Count == 0 ? "" : $" to {string.Join(", ", to.Take(3))}{(to.Count > 3 ? string.Create(CultureInfo.InvariantCulture, $" and {to.Count - 3} more addresses") : "")}");
         }
+
+        private sealed record Other(List<Subject> Subjects, Finding Finding, List<RuleRef> Rules, CheckStatus Status);
 
         private sealed record Group(Deviation First, List<string> Effects, List<string> Causes, List<Subject> Subjects, List<TrafficCase> Cases, List<RuleRef> Rules)
         {

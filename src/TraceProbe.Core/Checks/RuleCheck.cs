@@ -43,28 +43,58 @@ public sealed partial class RuleCheck
         _sides = [.. rules.Select(r => new Side(this, r))];
     }
 
+    /// <summary>Makes a comparison with what was read of a node.</summary>
+    /// <param name="cluster">The cluster's objects.</param>
+    /// <param name="node">The node.</param>
+    /// <exception cref="FormatException">A dump is malformed.</exception>
+    public static RuleCheck Of(ClusterSnapshot cluster, NodeAccount node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        var sets = RuleSet.ParseAll(node.Dumps, node.Sysctls);
+        return new RuleCheck(cluster, node.Name, [ProxyRules.Of(node, sets, false), ProxyRules.Of(node, sets, true)], node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes))
+        {
+            Unread = node.Unread,
+        };
+    }
+
+    /// <summary>What could not be read of the node.</summary>
+    public ImmutableArray<Unread> Unread { get; init; } = [];
+
     /// <summary>Compares all Services.</summary>
-    public CheckReport Run() => Run(_cluster.Services, isWhole: true);
+    public NodeCheck Run() => Run(_cluster.Services, isWhole: true);
 
     /// <summary>Compares these Services.</summary>
     /// <param name="services">The Services.</param>
     /// <param name="isWhole">Whether these are all there are: then rules for Services that there are not are told too.</param>
-    public CheckReport Run(IEnumerable<Service> services, bool isWhole)
+    public NodeCheck Run(IEnumerable<Service> services, bool isWhole)
     {
         ArgumentNullException.ThrowIfNull(services);
         var found = new FindingList(this);
-        var ports = ImmutableArray.CreateBuilder<CheckedPort>();
-        foreach (var service in services.OrderBy(s => s.Metadata.Namespace, StringComparer.Ordinal).ThenBy(s => s.Metadata.Name, StringComparer.Ordinal))
+        return Told(found, [.. services.OrderBy(s => s.Metadata.Namespace, StringComparer.Ordinal).ThenBy(s => s.Metadata.Name, StringComparer.Ordinal)
+            .SelectMany(s => s.Spec.Ports.Select(p => Compare(s, p, found))).OfType<CheckedPort>()], isWhole);
+    }
+
+    /// <summary>Compares the ports of a Service that have this number; that there is none is a finding.</summary>
+    public NodeCheck Run(Service service, ushort port)
+    {
+        ArgumentNullException.ThrowIfNull(service);
+        var found = new FindingList(this);
+        var ports = service.Spec.Ports.Where(p => p.Port == port).ToList();
+        if (ports.Count == 0)
         {
-            foreach (var port in service.Spec.Ports)
+            found.Add(new Finding(FailureClass.PortNotInService, string.Create(CultureInfo.InvariantCulture,
+                $"service {service.Metadata.Namespace}/{service.Metadata.Name} has no port {port}; it has {string.Join(", ", service.Spec.Ports.Select(p => $"{p.Port}/{p.Protocol}"))}."))
             {
-                if (Compare(service, port, found) is { } compared)
-                {
-                    ports.Add(compared);
-                }
-            }
+                Objects = [service.Ref],
+                Mend = new Mend("Ask for a port that the Service has, or add it.", $"kubectl edit service {service.Metadata.Name} -n {service.Metadata.Namespace}"),
+            });
         }
 
+        return Told(found, [.. ports.Select(p => Compare(service, p, found)).OfType<CheckedPort>()], isWhole: false);
+    }
+
+    private NodeCheck Told(FindingList found, ImmutableArray<CheckedPort> ports, bool isWhole)
+    {
         if (isWhole && ServiceOfTheApi() is not null)
         {
             foreach (var side in _sides)
@@ -73,7 +103,7 @@ public sealed partial class RuleCheck
             }
         }
 
-        return new CheckReport
+        return new NodeCheck
         {
             Node = _vantage.Node,
             Families = [.. _sides.Select(s => new CheckedFamily(s.Rules.IsIPv6 ? "IPv6" : "IPv4", s.Rules.Mode, s.Rules.Bypass))],
@@ -89,7 +119,7 @@ public sealed partial class RuleCheck
     private ImmutableArray<string> NotSeen(bool isWhole)
     {
         var lines = ImmutableArray.CreateBuilder<string>();
-        lines.AddRange(_cluster.Unread.Select(u => $"{u.What}: {u.Why}"));
+        lines.AddRange(_cluster.Unread.Concat(Unread).Select(u => $"{u.What}: {u.Why}"));
         foreach (var ipv6 in new[] { false, true })
         {
             if (!Array.Exists(_sides, s => s.Rules.IsIPv6 == ipv6) && _cluster.Services.Any(s => ServiceMeaning.ClusterAddresses(s).Any(a => a.IsIPv4 != ipv6)))

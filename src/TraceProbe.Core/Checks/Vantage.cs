@@ -6,7 +6,7 @@ using TraceProbe.Core.Rules;
 namespace TraceProbe.Core.Checks;
 
 /// <summary>From where packets for Services come to a node.</summary>
-internal enum Origin
+public enum Origin
 {
     /// <summary>A pod on the node.</summary>
     Pod,
@@ -19,7 +19,7 @@ internal enum Origin
 }
 
 /// <summary>A node as packets meet it: its own addresses and routes, and addresses that stand for those who send to it.</summary>
-internal sealed class Vantage
+public sealed class Vantage
 {
     // Enough that one of them is no backend of the Service at hand, nearly always.
     private const int MostPods = 64;
@@ -32,8 +32,13 @@ internal sealed class Vantage
     private readonly ImmutableArray<IpAddress> _pods;
     private readonly ImmutableArray<IpAddress> _inPrefix;
 
+    /// <summary>Makes a vantage.</summary>
+    /// <param name="cluster">The cluster's objects.</param>
+    /// <param name="node">The node's name in them; null when not known.</param>
+    /// <param name="routes">The node's routes; null when not known.</param>
     public Vantage(ClusterSnapshot cluster, string? node, RouteTable? routes)
     {
+        ArgumentNullException.ThrowIfNull(cluster);
         Node = node;
         Routes = routes;
         var known = node is null ? null : cluster.FindNode(node);
@@ -98,6 +103,7 @@ internal sealed class Vantage
     /// <param name="others">Addresses that the sender must not have.</param>
     public VirtualPacket? Packet(Origin from, AddressPort to, IpProtocol protocol, Func<IpAddress, bool> others)
     {
+        ArgumentNullException.ThrowIfNull(others);
         var ipv6 = !to.Address.IsIPv4;
         IpAddress? source = from switch
         {
@@ -109,6 +115,10 @@ internal sealed class Vantage
     }
 
     /// <summary>A packet of a new connection to an address, from this address.</summary>
+    /// <param name="from">Who has it.</param>
+    /// <param name="source">The source address.</param>
+    /// <param name="to">The address asked for.</param>
+    /// <param name="protocol">The protocol.</param>
     public VirtualPacket PacketFrom(Origin from, IpAddress source, AddressPort to, IpProtocol protocol) => new()
     {
         Tuple = new FiveTuple(protocol, new AddressPort(source, SourcePort), to),

@@ -14,6 +14,7 @@ internal sealed class Case
 {
     private readonly Dictionary<uint, Place> _byNetNs = [];
     private readonly Dictionary<(string Node, bool IsIPv6), ProxyRules> _rules = [];
+    private readonly Dictionary<string, ImmutableArray<RuleSet>> _ruleSets = [];
 
     public Case(Recording recording)
     {
@@ -105,7 +106,12 @@ internal sealed class Case
         {
             try
             {
-                rules = ProxyRules.Of(node, isIPv6);
+                if (!_ruleSets.TryGetValue(node.Name, out var sets))
+                {
+                    _ruleSets.Add(node.Name, sets = RuleSet.ParseAll(node.Dumps, node.Sysctls));
+                }
+
+                rules = ProxyRules.Of(node, sets, isIPv6);
             }
             catch (FormatException e)
             {

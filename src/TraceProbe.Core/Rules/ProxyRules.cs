@@ -136,7 +136,17 @@ public sealed partial class ProxyRules
     public static ProxyRules Of(NodeAccount node, bool isIPv6)
     {
         ArgumentNullException.ThrowIfNull(node);
-        var rules = Of(RuleSet.ParseAll(node.Dumps, node.Sysctls), isIPv6, node.NftTables, node.HasIpvs, node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes));
+        return Of(node, RuleSet.ParseAll(node.Dumps, node.Sysctls), isIPv6);
+    }
+
+    /// <summary>Takes the rules of one family from a node's account whose dumps were parsed already.</summary>
+    /// <param name="node">The account.</param>
+    /// <param name="sets">What its dumps hold (<see cref="RuleSet.ParseAll"/>).</param>
+    /// <param name="isIPv6">Which family.</param>
+    public static ProxyRules Of(NodeAccount node, IEnumerable<RuleSet> sets, bool isIPv6)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        var rules = Of(sets, isIPv6, node.NftTables, node.HasIpvs, node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes));
         // Nothing found is not "none" where something could not be looked at.
         return rules.Mode == ProxyMode.None && node.Unread.Any(u => u.What.Contains("rules", StringComparison.Ordinal) || u.What.Contains("nftables", StringComparison.Ordinal))
             ? new ProxyRules(rules.Sets, isIPv6, ProxyMode.Unknown, null, rules._routes) : rules;

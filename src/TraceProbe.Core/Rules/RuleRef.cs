@@ -60,8 +60,9 @@ public sealed record RuleRef
         _ => "nft",
     };
 
-    /// <summary>Where it is or should be, in words: <c>nat KUBE-SERVICES rule 7</c>.</summary>
-    public string Where => Position is { } position ? $"{Table} {Chain} rule {position.ToString(CultureInfo.InvariantCulture)}" : $"{Table} {Chain}";
+    /// <summary>Where it is or should be, in words: <c>nat KUBE-SERVICES rule 7</c>, <c>ip kube-proxy @service-ips element 3</c>.</summary>
+    public string Where => Position is { } position
+        ? string.Create(CultureInfo.InvariantCulture, $"{Table} {Chain} {(Chain.StartsWith('@') ? "element" : "rule")} {position}") : $"{Table} {Chain}";
 
     /// <inheritdoc/>
     public override string ToString() => IsMissing ? $"missing from {Where}: {Raw}" : $"{Where}: {Raw}";

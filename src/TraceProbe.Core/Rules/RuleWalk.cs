@@ -115,8 +115,8 @@ public sealed class RuleWalk
     private sealed class Way
     {
         // The priorities of the kernel's own translation hooks (nf_nat_proto.c).
-        private const int TranslateDestination = -100;
-        private const int TranslateSource = 100;
+        public const int TranslateDestination = -100;
+        public const int TranslateSource = 100;
 
         public Way(RuleSet[] sets, bool isIPv6)
         {
@@ -296,6 +296,8 @@ public sealed class RuleWalk
         private readonly List<WalkAffinity> _affinity = [];
         private int _steps;
 
+        private FiveTuple Original => packet.Connection?.Original ?? packet.Tuple;
+
         public WalkResult Run()
         {
             var branches = new List<WalkBranch>();
@@ -304,6 +306,7 @@ public sealed class RuleWalk
                 {
                     Tuple = packet.Tuple,
                     Mark = packet.Mark,
+                    ConnectionMark = packet.Connection?.Mark ?? 0,
                     State = packet.State,
                     Hook = packet.FromNode ? Hook.Output : Hook.Prerouting,
                 },
@@ -475,7 +478,13 @@ public sealed class RuleWalk
                 var here = stops[(int)p.Hook];
                 while (p.Next < here.Length)
                 {
-                    var stop = here[p.Next++];
+                    var stop = here[p.Next];
+                    if (stop.Priority > (p.Hook is Hook.Prerouting or Hook.Output ? Way.TranslateDestination : Way.TranslateSource))
+                    {
+                        TranslateAsBefore(p);
+                    }
+
+                    p.Next++;
                     if (!stop.Hook.Translates || Translates(p))
                     {
                         p.Stop = stop;
@@ -485,6 +494,7 @@ public sealed class RuleWalk
                     }
                 }
 
+                TranslateAsBefore(p);
                 // The kernel settles a null binding when no rule translated (nf_nat_core.c, nf_nat_inet_fn).
                 p.DestinationSettled |= p.Hook is Hook.Prerouting or Hook.Output;
                 p.SourceSettled |= p.Hook is Hook.Input or Hook.Postrouting;
@@ -504,6 +514,23 @@ public sealed class RuleWalk
                         return false;
                 }
             }
+        }
+
+        // Later packets are translated as the first was, with no rule asked: destinations where they come in, sources where they leave
+        // (nf_nat_core.c, nf_nat_packet).
+        private void TranslateAsBefore(Position p)
+        {
+            if (packet.Connection is not { } connection)
+            {
+                return;
+            }
+
+            p.Tuple = p.Hook switch
+            {
+                Hook.Prerouting or Hook.Output => p.Tuple with { Destination = connection.Becomes.Destination },
+                Hook.Input or Hook.Postrouting => p.Tuple with { Source = connection.Becomes.Source },
+                _ => p.Tuple,
+            };
         }
 
         // Only a connection's first packet meets translation, and each of the two translations is settled once.
@@ -879,16 +906,16 @@ public sealed class RuleWalk
                     value = FieldValue.Of((uint)(StateOf(p) & ~(ConntrackState.Snat | ConntrackState.Dnat)));
                     return Truth.Yes;
                 case PacketField.OriginalSourceAddress:
-                    value = FieldValue.Of(packet.Tuple.Source.Address);
+                    value = FieldValue.Of(Original.Source.Address);
                     return HasConnection(p);
                 case PacketField.OriginalDestinationAddress:
-                    value = FieldValue.Of(packet.Tuple.Destination.Address);
+                    value = FieldValue.Of(Original.Destination.Address);
                     return HasConnection(p);
                 case PacketField.OriginalSourcePort:
-                    value = FieldValue.Of(packet.Tuple.Source.Port);
+                    value = FieldValue.Of(Original.Source.Port);
                     return HasConnection(p);
                 case PacketField.OriginalDestinationPort:
-                    value = FieldValue.Of(packet.Tuple.Destination.Port);
+                    value = FieldValue.Of(Original.Destination.Port);
                     return HasConnection(p);
                 case PacketField.InInterface:
                     name = Entering(p);
@@ -1103,13 +1130,13 @@ public sealed class RuleWalk
                 case RuleMatch.OriginalAddress or RuleMatch.OriginalPort or RuleMatch.ConnectionProtocol or RuleMatch.Direction when HasConnection(p) == Truth.No:
                     return Truth.No;
                 case RuleMatch.OriginalAddress original:
-                    return Is(original.Network.Contains(original.OfSource ? packet.Tuple.Source.Address : packet.Tuple.Destination.Address), match);
+                    return Is(original.Network.Contains(original.OfSource ? Original.Source.Address : Original.Destination.Address), match);
                 case RuleMatch.OriginalPort original:
-                    return Is(original.Range.Contains(original.OfSource ? packet.Tuple.Source.Port : packet.Tuple.Destination.Port), match);
+                    return Is(original.Range.Contains(original.OfSource ? Original.Source.Port : Original.Destination.Port), match);
                 case RuleMatch.ConnectionProtocol protocol:
                     return Is(p.Tuple.Protocol == protocol.Value, match);
                 case RuleMatch.Direction direction:
-                    return direction.Original ? Truth.Yes : Truth.No;
+                    return direction.Original != (packet.Connection?.IsReply ?? false) ? Truth.Yes : Truth.No;
                 case RuleMatch.Flags flags:
                     return Is((packet.Flags & flags.Mask) == flags.Set, match);
                 case RuleMatch.Fragment:
@@ -1368,6 +1395,8 @@ public sealed class RuleWalk
                 Chain = p.Chain,
                 Masquerade = p.Masquerade,
                 SourceBecomes = p.SourceBecomes,
+                ConnectionMark = p.ConnectionMark,
+                Tuple = p.Tuple,
                 Trail = p.Trail,
             };
         }

@@ -3,10 +3,10 @@ using TraceProbe.Core.Net;
 
 namespace TraceProbe.Core.Rules;
 
-/// <summary>The first packet of a connection, as a <see cref="RuleWalk"/> carries it through a node's rules.</summary>
+/// <summary>A packet, the first of a connection or a later one, as a <see cref="RuleWalk"/> carries it through a node's rules.</summary>
 public sealed record VirtualPacket
 {
-    /// <summary>Protocol, source and destination as the client sends it.</summary>
+    /// <summary>Protocol, source and destination as it is sent.</summary>
     public required FiveTuple Tuple { get; init; }
 
     /// <summary>Whether a process in the node's own namespace sends it (OUTPUT); otherwise it comes in through an interface (PREROUTING).</summary>
@@ -35,4 +35,39 @@ public sealed record VirtualPacket
 
     /// <summary>Its TCP flags.</summary>
     public TcpFlags Flags { get; init; } = TcpFlags.Syn;
+
+    /// <summary>The connection that it belongs to; null when it is that's first packet.</summary>
+    public KnownConnection? Connection { get; init; }
+
+    /// <summary>The answer to this packet, as the backend sends it when the rules did with the packet what a branch of its walk says.</summary>
+    /// <param name="branch">The way that this packet, a connection's first, took; one that leaves.</param>
+    public VirtualPacket ReplyTo(WalkBranch branch)
+    {
+        ArgumentNullException.ThrowIfNull(branch);
+        var backend = branch.Backend ?? Tuple.Destination;
+        var atHome = branch.IsRedirect || backend.Address.IsLoopback || LocalAddresses.Contains(backend.Address) || Routes?.Lookup(backend.Address) is { Type: "local" };
+        var client = !branch.Masquerade ? branch.SourceBecomes ?? Tuple.Source.Address
+            : Routes?.Lookup(backend.Address)?.Source ?? LocalAddresses.FirstOrDefault(a => a.IsIPv4 == backend.Address.IsIPv4, backend.Address.IsIPv4 ? IpAddress.IPv4Any : IpAddress.IPv6Any);
+        return this with
+        {
+            Tuple = new FiveTuple(Tuple.Protocol, backend, new AddressPort(client, Tuple.Source.Port)),
+            FromNode = atHome,
+            InInterface = atHome ? null : Routes?.Lookup(backend.Address)?.Device,
+            BridgePort = atHome ? "" : null,
+            Mark = 0,
+            State = ConntrackState.Established | (branch.Backend is null ? 0 : ConntrackState.Dnat) | (branch.Masquerade || branch.SourceBecomes is not null ? ConntrackState.Snat : 0),
+            Flags = TcpFlags.Syn | TcpFlags.Ack,
+            Connection = new KnownConnection(Tuple, new FiveTuple(Tuple.Protocol, Tuple.Destination, Tuple.Source), true) { Mark = branch.ConnectionMark },
+        };
+    }
+}
+
+/// <summary>What conntrack knows of the connection that a packet belongs to.</summary>
+/// <param name="Original">The connection's first packet as its client sent it.</param>
+/// <param name="Becomes">What conntrack makes of the packet: source and destination after the translation that was settled with the first.</param>
+/// <param name="IsReply">Whether the packet goes to the client.</param>
+public sealed record KnownConnection(FiveTuple Original, FiveTuple Becomes, bool IsReply)
+{
+    /// <summary>The connection's mark.</summary>
+    public uint Mark { get; init; }
 }

@@ -1,9 +1,11 @@
 using System.Collections.Immutable;
+using System.Text.Json.Serialization;
 using TraceProbe.Core.Net;
 
 namespace TraceProbe.Core.Rules;
 
 /// <summary>How a virtual packet ends.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<WalkOutcome>))]
 public enum WalkOutcome
 {
     /// <summary>It goes on to another destination than it was sent to; see <see cref="WalkResult.Backends"/>.</summary>
@@ -101,6 +103,12 @@ public sealed record WalkBranch
 
     /// <summary>The source that a SNAT rule gives it; null when none does.</summary>
     public IpAddress? SourceBecomes { get; init; }
+
+    /// <summary>The connection's mark at the end.</summary>
+    public uint ConnectionMark { get; init; }
+
+    /// <summary>The packet as it is at the end; a source that is masqueraded is still its own.</summary>
+    public FiveTuple Tuple { get; init; }
 
     /// <summary>How the sender is told, when it is rejected.</summary>
     public string? RejectWith { get; init; }

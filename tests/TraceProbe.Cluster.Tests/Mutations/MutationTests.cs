@@ -76,7 +76,7 @@ public sealed class MutationTests
 
     private static string WithoutCounter(string line) => line.StartsWith('[') ? line[(line.IndexOf(']', StringComparison.Ordinal) + 2)..] : line;
 
-    private static CheckReport Check(ClusterSnapshot cluster, IEnumerable<string> lines)
+    private static NodeCheck Check(ClusterSnapshot cluster, IEnumerable<string> lines)
     {
         var set = RuleSet.Parse(new RuleDump("iptables-save", string.Join('\n', lines)));
         return new RuleCheck(cluster, "kp-node1", [ProxyRules.Of([set], false, [], false)]).Run();

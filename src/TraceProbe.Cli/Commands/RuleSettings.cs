@@ -1,0 +1,162 @@
+using System.Collections.Immutable;
+using System.CommandLine;
+using System.CommandLine.Completions;
+using TraceProbe.Agent.Sessions;
+using TraceProbe.Cluster;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Rules;
+
+namespace TraceProbe.Cli.Commands;
+
+/// <summary>The rules of one node.</summary>
+/// <param name="Name">The node's name; null when not known.</param>
+/// <param name="Families">Its rules, by address family.</param>
+/// <param name="Routes">Its routes; null when not known.</param>
+/// <param name="Unread">What could not be read of it.</param>
+internal sealed record NodeRules(string? Name, ImmutableArray<ProxyRules> Families, RouteTable? Routes, ImmutableArray<Unread> Unread);
+
+/// <summary>The options that say whose rules are meant: those of nodes as they are, or as they were saved; and what comes of them.</summary>
+internal sealed class RuleSettings
+{
+    private readonly SceneSettings _scene = new();
+
+    private readonly Option<string[]> _rules = new("--rules")
+    {
+        Description = "Saved rules in place of a node's own: what iptables-save, ip6tables-save (best with -c), 'nft -j list ruleset' and 'ip route show table all' printed, as files (gzipped or not) or a folder of them.",
+        HelpName = "FILE",
+        AllowMultipleArgumentsPerToken = true,
+    };
+
+    private readonly Option<string?> _node = new("--node", "--node-name")
+    {
+        Description = "The node: NAME or node/NAME. With --rules, the one that they are of; it is found by its addresses without it.", HelpName = "NODE",
+    };
+
+    /// <summary>The options.</summary>
+    public RuleSettings() => _node.CompletionSources.Add(context => _scene.SceneOf(context.ParseResult).Places.Where(p => p.Kind == PlaceKind.Node).Select(p => new CompletionItem(p.Node ?? p.Name)));
+
+    /// <summary>Gives the options to a command.</summary>
+    public void AddTo(Command command)
+    {
+        command.Options.Add(_rules);
+        command.Options.Add(_node);
+        _scene.AddTo(command);
+    }
+
+    /// <summary>The namespace that names without one are in.</summary>
+    public string NamespaceOf(ParseResult parsed) => _scene.NamespaceOf(parsed);
+
+    /// <summary>The namespace asked for; null when none was.</summary>
+    public string? NamespaceAsked(ParseResult parsed) => _scene.NamespaceAsked(parsed);
+
+    /// <summary>Whether the rules were saved, so that no node is asked.</summary>
+    public bool IsSaved(ParseResult parsed) => parsed.GetValue(_rules) is { Length: > 0 };
+
+    /// <summary>The places and objects that are meant. With saved rules and objects nothing of this machine is looked at.</summary>
+    public Scene SceneOf(ParseResult parsed)
+        => IsSaved(parsed) && !_scene.IsLabAsked(parsed) ? new Scene { SnapshotFiles = [.. _scene.FilesOf(parsed)] } : _scene.SceneOf(parsed);
+
+    /// <summary>The cluster's objects; null when none were given.</summary>
+    public static ClusterSnapshot? ClusterOf(Scene scene)
+    {
+        try
+        {
+            return scene.SnapshotFiles.IsEmpty ? null : SnapshotReader.Read(scene.SnapshotFiles);
+        }
+        catch (FormatException e)
+        {
+            throw new OperatorException($"The cluster's objects could not be read: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Reads the rules.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="scene">The scene.</param>
+    /// <param name="cluster">The cluster's objects; null when there are none.</param>
+    /// <param name="place">A place whose node is meant; null for the one asked for, or all.</param>
+    /// <param name="progress">Told what is being done.</param>
+    public ImmutableArray<NodeRules> Read(ParseResult parsed, Scene scene, ClusterSnapshot? cluster, Place? place, Action<string> progress)
+    {
+        var asked = parsed.GetValue(_node) is { } text ? text.StartsWith("node/", StringComparison.Ordinal) ? text["node/".Length..] : text : null;
+        if (IsSaved(parsed))
+        {
+            progress("reading the saved rules");
+            return [Saved(parsed.GetValue(_rules)!, cluster, asked)];
+        }
+
+        var nodes = scene.Places.Where(p => p.Kind == PlaceKind.Node && (place is null || p.Node == (place.Node ?? asked)) && (asked is null || p.Node == asked)).ToList();
+        if (nodes.Count == 0)
+        {
+            var known = scene.Places.Where(p => p.Kind == PlaceKind.Node).Select(p => p.Node ?? p.Name).ToList();
+            throw new OperatorException($"There is no node {asked ?? place?.Node ?? ""} here; there {(known.Count == 1 ? "is" : "are")} {string.Join(", ", known)}.", ExitCode.Usage);
+        }
+
+        progress($"reading the rules of {string.Join(", ", nodes.Select(n => n.Node))}");
+        var reading = nodes.Select(n => Task.Factory.StartNew(() => NodeReader.Read(n, []), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToArray();
+        return [.. reading.Select(r => Live(r.GetAwaiter().GetResult(), cluster))];
+    }
+
+    private static NodeRules Saved(string[] paths, ClusterSnapshot? cluster, string? asked)
+    {
+        RuleFiles files;
+        try
+        {
+            files = RuleFiles.Read(paths);
+        }
+        catch (FormatException e)
+        {
+            throw new OperatorException(e.Message, e);
+        }
+
+        return new NodeRules(asked ?? NameByAddress(cluster, files.Routes), [.. files.Families], files.Routes, []);
+    }
+
+    private static NodeRules Live(Core.Node.NodeAccount account, ClusterSnapshot? cluster)
+    {
+        try
+        {
+            var sets = RuleSet.ParseAll(account.Dumps, account.Sysctls);
+            var routes = account.Routes.IsEmpty ? null : RouteTable.Parse(account.Routes);
+
+            // A machine need not be called as the cluster calls it.
+            var name = cluster is null || cluster.FindNode(account.Name) is not null ? account.Name : NameByAddress(cluster, routes) ?? account.Name;
+            return new NodeRules(name, [ProxyRules.Of(account, sets, false), ProxyRules.Of(account, sets, true)], routes, account.Unread);
+        }
+        catch (FormatException e)
+        {
+            throw new OperatorException($"The rules of {account.Name} could not be understood: {e.Message}", e);
+        }
+    }
+
+    // The cluster's node that has one of the addresses that the routes are local to; or the only node there is.
+    private static string? NameByAddress(ClusterSnapshot? cluster, RouteTable? routes)
+    {
+        var own = (routes?.Routes ?? []).Where(r => r.Type == "local").Select(r => r.Prefix.Address).ToHashSet();
+        return cluster?.Nodes.FirstOrDefault(n => n.Status.Addresses.Any(a => IpAddress.TryParse(a.Address, null, out var address) && own.Contains(address)))?.Metadata.Name
+            ?? (cluster?.Nodes is [var only] ? only.Metadata.Name : null);
+    }
+
+    /// <summary>The Service that <c>svc/NAME</c>, <c>svc/NAMESPACE/NAME</c> or either with <c>:PORT</c> means.</summary>
+    /// <exception cref="OperatorException">It means none.</exception>
+    public static (Service Service, ushort? Port) FindService(ClusterSnapshot cluster, string text, string ns)
+    {
+        var rest = text.StartsWith("svc/", StringComparison.Ordinal) ? text["svc/".Length..] : text.StartsWith("service/", StringComparison.Ordinal) ? text["service/".Length..] : text;
+        ushort? port = null;
+        if (rest.LastIndexOf(':') is >= 0 and var colon)
+        {
+            port = ushort.TryParse(rest.AsSpan(colon + 1), System.Globalization.NumberStyles.None, null, out var number) && number > 0 ? number
+                : throw new OperatorException($"'{rest[(colon + 1)..]}' in '{text}' is no port.", ExitCode.Usage);
+            rest = rest[..colon];
+        }
+
+        var (space, name) = rest.Split('/') is [var first, var second] ? (first, second) : (ns, rest);
+        if (cluster.FindService(space, name) is { } service)
+        {
+            return (service, port);
+        }
+
+        var near = ServiceMeaning.NearestServices(cluster, space, name);
+        throw new OperatorException($"There is no service {name} in namespace {space}.{(near.IsEmpty ? "" : $" The nearest: {string.Join(", ", near.Select(n => $"svc/{n.Service.Namespace}/{n.Service.Name}"))}.")}", ExitCode.Usage);
+    }
+}
