@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using TraceProbe.Core.Net;
 
 namespace TraceProbe.Cluster;
@@ -8,24 +9,93 @@ namespace TraceProbe.Cluster;
 internal readonly record struct SocketEntry(uint NetNs, IpProtocol Protocol, AddressPort Local, ulong Inode);
 
 /// <summary>
-/// Reads waiting sockets from <c>/proc/net/{tcp,tcp6,udp,udp6}</c> of the calling thread's namespace:
+/// Reads the waiting sockets of the calling thread's namespace: by netlink (include/uapi/linux/inet_diag.h, sock_diag(7)), where the kernel is asked for
+/// those in a waiting state only, or where it does not speak that, from <c>/proc/net/{tcp,tcp6,udp,udp6}</c>:
 /// <code>
 ///   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
 ///    0: 0100007F:0035 00000000:0000 0A 00000000:00000000 00:00000000 00000000   102        0 21432 …
 /// </code>
 /// Addresses are the kernel's 32-bit words in the machine's byte order, each printed as one number.
 /// </summary>
+/// <remarks>
+/// The files have the kernel walk its table of established connections too, in which every namespace's stand: milliseconds for each file, although
+/// the waiting sockets come first.
+/// </remarks>
 internal static class ListenerReader
 {
+    private const ushort SOCK_DIAG_BY_FAMILY = 20;
+    private const byte AF_INET = 2;
+    private const byte AF_INET6 = 10;
     private const int TCP_LISTEN = 0x0A;
     private const int TCP_CLOSE = 0x07; // what an unconnected UDP socket shows
+    private const int MessageSize = 72; // inet_diag_msg
+
+    private static readonly (IpProtocol, byte, string)[] Kinds =
+    [
+        (IpProtocol.Tcp, AF_INET, "/proc/thread-self/net/tcp"),
+        (IpProtocol.Tcp, AF_INET6, "/proc/thread-self/net/tcp6"),
+        (IpProtocol.Udp, AF_INET, "/proc/thread-self/net/udp"),
+        (IpProtocol.Udp, AF_INET6, "/proc/thread-self/net/udp6"),
+    ];
 
     public static void Read(uint netNs, List<SocketEntry> sockets)
     {
-        Read("/proc/thread-self/net/tcp", netNs, IpProtocol.Tcp, sockets);
-        Read("/proc/thread-self/net/tcp6", netNs, IpProtocol.Tcp, sockets);
-        Read("/proc/thread-self/net/udp", netNs, IpProtocol.Udp, sockets);
-        Read("/proc/thread-self/net/udp6", netNs, IpProtocol.Udp, sockets);
+        using var diag = NetlinkSocket.Open(NetlinkSocket.NETLINK_SOCK_DIAG);
+        foreach (var (protocol, family, file) in Kinds)
+        {
+            if (diag is null || !Ask(diag, protocol, family, netNs, sockets))
+            {
+                Read(file, netNs, protocol, sockets);
+            }
+        }
+    }
+
+    /// <summary>The same from the files alone.</summary>
+    internal static void ReadFiles(uint netNs, List<SocketEntry> sockets)
+    {
+        foreach (var (protocol, _, file) in Kinds)
+        {
+            Read(file, netNs, protocol, sockets);
+        }
+    }
+
+    // Without the part of the kernel that answers (CONFIG_INET_TCP_DIAG), it says ENOENT.
+    private static bool Ask(NetlinkSocket diag, IpProtocol protocol, byte family, uint netNs, List<SocketEntry> sockets)
+    {
+        // inet_diag_req_v2: the family, the protocol, what else to tell (nothing), a byte of padding, the states, and which socket (any).
+        Span<byte> request = stackalloc byte[56];
+        request.Clear();
+        (request[0], request[1]) = (family, (byte)protocol);
+        MemoryMarshal.Write(request[4..], 1u << (protocol == IpProtocol.Tcp ? TCP_LISTEN : TCP_CLOSE));
+        var before = sockets.Count;
+        var error = diag.Ask(
+            new NetlinkMessage(SOCK_DIAG_BY_FAMILY, NetlinkSocket.NLM_F_DUMP, request),
+            (_, payload) =>
+            {
+                if (TryRead(payload, out var local, out var remotePort, out var inode) && remotePort == 0 && local.Port != 0)
+                {
+                    sockets.Add(new SocketEntry(netNs, protocol, local, inode));
+                }
+            },
+            () => sockets.RemoveRange(before, sockets.Count - before));
+        return error == 0;
+    }
+
+    // inet_diag_msg: family, state, timer, retransmissions; ports and addresses in network order, interface, cookie; expiry, queues, user, inode.
+    internal static bool TryRead(ReadOnlySpan<byte> message, out AddressPort local, out ushort remotePort, out ulong inode)
+    {
+        local = default;
+        remotePort = 0;
+        inode = 0;
+        if (message.Length < MessageSize || message[0] is not (AF_INET or AF_INET6))
+        {
+            return false;
+        }
+
+        local = new AddressPort(IpAddress.Read(message.Slice(8, message[0] == AF_INET ? 4 : 16)), BinaryPrimitives.ReadUInt16BigEndian(message[4..]));
+        remotePort = BinaryPrimitives.ReadUInt16BigEndian(message[6..]);
+        inode = MemoryMarshal.Read<uint>(message[68..]);
+        return true;
     }
 
     private static void Read(string path, uint netNs, IpProtocol protocol, List<SocketEntry> sockets)

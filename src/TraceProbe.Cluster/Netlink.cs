@@ -17,6 +17,7 @@ internal delegate void NetlinkHandler(ushort type, ReadOnlySpan<byte> payload);
 internal sealed unsafe class NetlinkSocket : IDisposable
 {
     public const int NETLINK_ROUTE = 0;
+    public const int NETLINK_SOCK_DIAG = 4;
     public const int NETLINK_NETFILTER = 12;
     public const int NETLINK_GENERIC = 16;
     public const ushort NLM_F_REQUEST = 1;

@@ -51,7 +51,7 @@ internal sealed class LabFolder
     {
         try
         {
-            return JsonSerializer.Deserialize(File.ReadAllBytes($"{Path}/lab.json"), LabJson.Default.LabRecord);
+            return LabRecord.Read(File.ReadAllBytes($"{Path}/lab.json"));
         }
         catch (FileNotFoundException)
         {
@@ -61,19 +61,24 @@ internal sealed class LabFolder
         {
             return null;
         }
+        catch (JsonException)
+        {
+            // As much as not there: who opens the lab is told that it is not complete, and how to remove it.
+            return new LabRecord { Name = Name };
+        }
         catch (UnauthorizedAccessException e)
         {
             throw new LabException($"Lab {Name} belongs to root, and only root may look into it. Run it with sudo.", e);
         }
     }
 
-    internal void Write(LabRecord record) => Files.Replace($"{Path}/lab.json", JsonSerializer.SerializeToUtf8Bytes(record, LabJson.Default.LabRecord));
+    internal void Write(LabRecord record) => Files.Replace($"{Path}/lab.json", record.ToJson());
 
     internal ImmutableArray<Place> ReadPlaces() => File.Exists(PlacesPath)
-        ? JsonSerializer.Deserialize(File.ReadAllBytes(PlacesPath), PlaceJson.Default.ImmutableArrayPlace)
+        ? PlaceList.Read(File.ReadAllBytes(PlacesPath))
         : [];
 
-    internal void Write(ImmutableArray<Place> places) => Files.Replace(PlacesPath, JsonSerializer.SerializeToUtf8Bytes(places, PlaceJson.Default.ImmutableArrayPlace));
+    internal void Write(ImmutableArray<Place> places) => Files.Replace(PlacesPath, PlaceList.Write(places));
 
     /// <summary>Takes the lab's lock: whoever changes objects, rules or processes of a lab holds it, in whatever process it runs.</summary>
     /// <exception cref="LabException">It is held for more than a minute.</exception>

@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Collections.Immutable;
+using System.Globalization;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
 
@@ -13,7 +14,7 @@ internal static class FilledObject
     /// <summary>The first property in which two objects differ, with its path; null when they say the same.</summary>
     public static string? Difference(object? left, object? right, string path = "")
     {
-        if (left is null || right is null || left is string or IntOrString or DateTimeOffset or IpAddress || left.GetType().IsPrimitive)
+        if (left is null || right is null || left is string or IntOrString or DateTimeOffset or IpAddress || left.GetType().IsPrimitive || left is Enum)
         {
             return Equals(left, right) ? null : $"{path}: '{left}' is not '{right}'";
         }
@@ -41,9 +42,15 @@ internal static class FilledObject
             return $"text-{counter.Next()}";
         }
 
-        if (type == typeof(int))
+        if (type == typeof(int) || type == typeof(uint) || type == typeof(long) || type == typeof(ushort))
         {
-            return counter.Next();
+            return Convert.ChangeType(counter.Next(), type, CultureInfo.InvariantCulture);
+        }
+
+        if (type.IsEnum)
+        {
+            var values = Enum.GetValues(type);
+            return values.GetValue(counter.Next() % values.Length)!;
         }
 
         if (type == typeof(bool))

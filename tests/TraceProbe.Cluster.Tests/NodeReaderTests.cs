@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using System.Diagnostics;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Rules;
@@ -135,6 +137,47 @@ public sealed class NodeReaderTests
         address.ToString().ShouldBe(local);
         readState.ShouldBe(state);
         readInode.ShouldBe(inode);
+    }
+
+    [Fact]
+    public void WaitingSockets_AreTheSameByNetlinkAndFromTheFiles()
+    {
+        using var ipv4 = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        ipv4.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        ipv4.Listen();
+        using var ipv6 = new Socket(AddressFamily.InterNetworkV6, SocketType.Stream, ProtocolType.Tcp);
+        ipv6.Bind(new IPEndPoint(IPAddress.IPv6Any, 0));
+        ipv6.Listen();
+        using var datagrams = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+        datagrams.Bind(new IPEndPoint(IPAddress.Any, 0));
+        using var connected = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+        connected.Connect(IPAddress.Loopback, ((IPEndPoint)datagrams.LocalEndPoint!).Port);
+        using var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        client.Connect(ipv4.LocalEndPoint!);
+        ushort[] ports = [.. new[] { ipv4, ipv6, datagrams, connected, client }.Select(s => (ushort)((IPEndPoint)s.LocalEndPoint!).Port)];
+
+        List<SocketEntry> asked = [], inFiles = [];
+        ListenerReader.Read(1, asked);
+        ListenerReader.ReadFiles(1, inFiles);
+        string[] Ours(List<SocketEntry> sockets) => [.. sockets.Where(s => ports.Contains(s.Local.Port)).Select(s => $"{s.Protocol} {s.Local} {s.Inode}").Order(StringComparer.Ordinal)];
+        Ours(asked).Length.ShouldBe(3, "neither the client nor the connected socket waits for anybody");
+        Ours(asked).ShouldBe(Ours(inFiles));
+    }
+
+    [Fact]
+    public void SocketMessageCutAnywhere_IsPassedOver()
+    {
+        var message = new byte[72];
+        (message[0], message[4], message[5], message[68]) = (2, 0x1f, 0x90, 7);
+        ListenerReader.TryRead(message, out var local, out _, out var inode).ShouldBeTrue();
+        (local.Port, inode).ShouldBe(((ushort)8080, 7ul));
+        for (var length = 0; length < message.Length; length++)
+        {
+            ListenerReader.TryRead(message.AsSpan(0, length), out _, out _, out _).ShouldBeFalse();
+        }
+
+        message[0] = 16; // some other family
+        ListenerReader.TryRead(message, out _, out _, out _).ShouldBeFalse();
     }
 
     [Fact]

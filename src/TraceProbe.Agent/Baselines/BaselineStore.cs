@@ -159,14 +159,8 @@ public sealed class BaselineStore(string folder)
                 throw new BaselineException($"{path} is empty, or too large to be a baseline. Remove it.");
             }
 
-            using var file = File.OpenRead(path);
-            var baseline = JsonSerializer.Deserialize(file, ReportJson.Default.Baseline) ?? throw new JsonException("it is null.");
-            if (!IsWhole(baseline))
-            {
-                throw new JsonException("something in it is null or missing.");
-            }
-
-            return baseline.Version <= 1
+            var baseline = Baseline.Read(File.ReadAllBytes(path));
+            return baseline.Version <= Baseline.NewestVersion
                 ? baseline with { Name = name }
                 : throw new BaselineException($"{path} is of version {baseline.Version}, newer than this TraceProbe knows. Record it again, or use a newer TraceProbe.");
         }
@@ -175,8 +169,4 @@ public sealed class BaselineStore(string folder)
             throw new BaselineException($"The baseline {path} could not be read: {e.Message} Remove the file, or record it again.", e);
         }
     }
-
-    // What the types exclude, JSON can hold all the same.
-    private static bool IsWhole(Baseline baseline) => baseline is { Client: not null, Service: not null, Target: { Host: not null, Path: not null }, Stages.IsDefault: false }
-        && baseline.Stages.All(s => s is { Facts.IsDefault: false } && s.Facts.All(f => f is { Name: not null, Value: not null }));
 }

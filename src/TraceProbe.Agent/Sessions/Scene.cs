@@ -35,7 +35,7 @@ public sealed record Scene
             return new Scene
             {
                 Cluster = cluster,
-                Places = JsonSerializer.Deserialize(File.ReadAllBytes(placesFile), PlaceJson.Default.ImmutableArrayPlace),
+                Places = PlaceList.Read(File.ReadAllBytes(placesFile)),
                 IsClosed = true,
                 SnapshotFiles = snapshotFiles,
             };

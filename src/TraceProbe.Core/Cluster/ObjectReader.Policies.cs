@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Text.Json;
+using static TraceProbe.Core.Cluster.JsonMembers;
 
 namespace TraceProbe.Core.Cluster;
 

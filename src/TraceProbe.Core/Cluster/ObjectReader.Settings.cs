@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Text.Json;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
+using static TraceProbe.Core.Cluster.JsonMembers;
 
 namespace TraceProbe.Core.Cluster;
 

@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using static TraceProbe.Core.Cluster.JsonMembers;
 
 namespace TraceProbe.Core.Cluster;
 
@@ -168,69 +169,9 @@ public sealed partial class ObjectReader
         return new Condition { Type = type!, Status = status!, Reason = reason, Message = message };
     }
 
-    private static void Open(ref Utf8JsonReader json)
-    {
-        if (json.TokenType != JsonTokenType.StartObject)
-        {
-            throw new JsonException("an object was expected.");
-        }
-    }
-
-    // The next member that has a value: its name, with the reader on the value. False at the object's end.
-    private static bool Next(ref Utf8JsonReader json, out ReadOnlySpan<byte> name)
-    {
-        while (true)
-        {
-            Advance(ref json);
-            if (json.TokenType == JsonTokenType.EndObject)
-            {
-                name = default;
-                return false;
-            }
-
-            name = json.ValueIsEscaped ? Unescaped(ref json) : json.ValueSpan;
-            Advance(ref json);
-            if (json.TokenType != JsonTokenType.Null)
-            {
-                return true;
-            }
-        }
-    }
-
-    private static void Advance(ref Utf8JsonReader json)
-    {
-        if (!json.Read())
-        {
-            throw new JsonException("the text ends within an object.");
-        }
-    }
-
-    private static byte[] Unescaped(ref Utf8JsonReader json)
-    {
-        var bytes = new byte[json.ValueSpan.Length];
-        return bytes[..json.CopyString(bytes)];
-    }
-
     private string Text(ref Utf8JsonReader json) => json.TokenType == JsonTokenType.String
         ? _shared.Text(ref json)
         : throw new JsonException("a string was expected (numbers and true/false need quotes here).");
-
-    // What no other object has.
-    private static string OwnText(ref Utf8JsonReader json) => json.TokenType == JsonTokenType.String
-        ? json.GetString()!
-        : throw new JsonException("a string was expected (numbers and true/false need quotes here).");
-
-    private static int Number(ref Utf8JsonReader json) => json.TokenType == JsonTokenType.Number && json.TryGetInt32(out var number)
-        ? number
-        : throw new JsonException("a whole number was expected.");
-
-    private static bool Flag(ref Utf8JsonReader json) => json.TokenType is JsonTokenType.True or JsonTokenType.False
-        ? json.TokenType == JsonTokenType.True
-        : throw new JsonException("true or false was expected.");
-
-    private static DateTimeOffset Time(ref Utf8JsonReader json) => json.TokenType == JsonTokenType.String && json.TryGetDateTimeOffset(out var time)
-        ? time
-        : throw new JsonException("a time such as 2026-01-02T03:04:05Z was expected.");
 
     private IntOrString IntOrText(ref Utf8JsonReader json) => json.TokenType switch
     {
@@ -293,26 +234,11 @@ public sealed partial class ObjectReader
     private T[] Items<T>(ref Utf8JsonReader json, ReadItem<T> read)
         where T : class
     {
-        if (json.TokenType != JsonTokenType.StartArray)
-        {
-            throw new JsonException("a list was expected.");
-        }
-
+        OpenList(ref json);
         T[] items = [];
         var count = 0;
-        while (true)
+        while (NextElement(ref json))
         {
-            Advance(ref json);
-            if (json.TokenType == JsonTokenType.EndArray)
-            {
-                return count == items.Length ? items : items[..count];
-            }
-
-            if (json.TokenType == JsonTokenType.Null)
-            {
-                continue;
-            }
-
             if (count == items.Length)
             {
                 System.Array.Resize(ref items, count == 0 ? 1 : count * 2);
@@ -320,5 +246,7 @@ public sealed partial class ObjectReader
 
             items[count++] = read(this, ref json);
         }
+
+        return count == items.Length ? items : items[..count];
     }
 }

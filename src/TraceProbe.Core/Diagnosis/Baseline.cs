@@ -4,7 +4,7 @@ using TraceProbe.Core.Requests;
 namespace TraceProbe.Core.Diagnosis;
 
 /// <summary>A recorded healthy journey of one client workload to one Service, to lay failing ones beside.</summary>
-public sealed record Baseline
+public sealed partial record Baseline
 {
     /// <summary>The version of this format.</summary>
     public int Version { get; init; } = 1;

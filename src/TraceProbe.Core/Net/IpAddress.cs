@@ -175,20 +175,79 @@ public readonly record struct IpAddress : IComparable<IpAddress>, ISpanFormattab
             return TryParseIPv4(s, out result);
         }
 
-        foreach (var c in s)
+        // RFC 4291, section 2.2: eight groups of up to four hexadecimal digits, one run of zeros left out as "::", the last two perhaps as IPv4.
+        var value = UInt128.Zero;
+        var groups = 0;
+        var gap = -1;
+        var at = 0;
+        if (s.StartsWith("::"))
         {
-            if (!char.IsAsciiHexDigit(c) && c is not ('.' or ':'))
+            (gap, at) = (0, 2);
+        }
+
+        while (at < s.Length)
+        {
+            if (groups <= 6 && s[at..].Contains('.') && !s[at..].Contains(':'))
+            {
+                if (!TryParseIPv4(s[at..], out var embedded))
+                {
+                    return false;
+                }
+
+                (value, groups, at) = ((value << 32) | (uint)embedded.Bits, groups + 2, s.Length);
+                break;
+            }
+
+            var start = at;
+            uint group = 0;
+            while (at < s.Length && at - start < 4 && char.IsAsciiHexDigit(s[at]))
+            {
+                group = (group << 4) | (uint)(char.IsAsciiDigit(s[at]) ? s[at] - '0' : (s[at] | 0x20) - 'a' + 10);
+                at++;
+            }
+
+            if (at == start || groups == 8)
             {
                 return false;
             }
+
+            (value, groups) = ((value << 16) | group, groups + 1);
+            if (at == s.Length)
+            {
+                break;
+            }
+
+            if (s[at] != ':' || at + 1 == s.Length)
+            {
+                return false;
+            }
+
+            at++;
+            if (s[at] == ':')
+            {
+                if (gap >= 0)
+                {
+                    return false;
+                }
+
+                (gap, at) = (groups, at + 1);
+            }
         }
 
-        if (!IPAddress.TryParse(s, out var parsed))
+        if (gap < 0 ? groups != 8 : groups > 7)
         {
             return false;
         }
 
-        result = From(parsed);
+        if (gap >= 0)
+        {
+            // What stands behind the gap belongs to the end, what stands before it to the beginning.
+            var behind = 16 * (groups - gap);
+            var low = behind == 0 ? UInt128.Zero : value & ((UInt128.One << behind) - 1);
+            value = (gap == 0 ? UInt128.Zero : value >> behind << (16 * (8 - gap))) | low;
+        }
+
+        result = FromIPv6(value);
         return true;
     }
 

@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using static TraceProbe.Core.Cluster.JsonMembers;
 
 namespace TraceProbe.Core.Net;
 
@@ -64,8 +65,117 @@ public sealed record Place
     public override string ToString() => Name;
 }
 
-/// <summary>How a list of places is read and written: a JSON array, camelCase, nulls left out.</summary>
+/// <summary>A list of places in a file: a JSON array, camelCase, nulls left out.</summary>
+public static class PlaceList
+{
+    /// <summary>Reads a list.</summary>
+    /// <param name="text">The JSON text, UTF-8.</param>
+    /// <exception cref="JsonException">It is no list of places.</exception>
+    public static ImmutableArray<Place> Read(ReadOnlySpan<byte> text)
+    {
+        var json = new Utf8JsonReader(text);
+        Advance(ref json);
+        OpenList(ref json);
+        var places = ImmutableArray.CreateBuilder<Place>();
+        while (NextElement(ref json))
+        {
+            places.Add(ReadPlace(ref json));
+        }
+
+        return !json.Read() ? places.ToImmutable() : throw new JsonException("there is more behind the list.");
+    }
+
+    /// <summary>Writes a list.</summary>
+    public static byte[] Write(ImmutableArray<Place> places) => JsonSerializer.SerializeToUtf8Bytes(places, PlaceJson.Default.ImmutableArrayPlace);
+
+    private static Place ReadPlace(ref Utf8JsonReader json)
+    {
+        string name = "", netNsPath = "", etcPath = "";
+        string? node = null, podNamespace = null, podName = null, podUid = null;
+        var kind = PlaceKind.Node;
+        var pid = 0;
+        uint netNs = 0;
+        var addresses = ImmutableArray.CreateBuilder<IpAddress>();
+        Open(ref json);
+        while (Next(ref json, out var member))
+        {
+            if (member.SequenceEqual("name"u8))
+            {
+                name = OwnText(ref json);
+            }
+            else if (member.SequenceEqual("kind"u8))
+            {
+                kind = OwnText(ref json) switch
+                {
+                    nameof(PlaceKind.Node) => PlaceKind.Node,
+                    nameof(PlaceKind.Pod) => PlaceKind.Pod,
+                    nameof(PlaceKind.Outside) => PlaceKind.Outside,
+                    _ => throw new JsonException("Node, Pod or Outside was expected."),
+                };
+            }
+            else if (member.SequenceEqual("node"u8))
+            {
+                node = OwnText(ref json);
+            }
+            else if (member.SequenceEqual("podNamespace"u8))
+            {
+                podNamespace = OwnText(ref json);
+            }
+            else if (member.SequenceEqual("podName"u8))
+            {
+                podName = OwnText(ref json);
+            }
+            else if (member.SequenceEqual("podUid"u8))
+            {
+                podUid = OwnText(ref json);
+            }
+            else if (member.SequenceEqual("pid"u8))
+            {
+                pid = Number(ref json);
+            }
+            else if (member.SequenceEqual("netNs"u8))
+            {
+                netNs = json.TokenType == JsonTokenType.Number && json.TryGetUInt32(out var inode) ? inode : throw new JsonException("an inode number was expected.");
+            }
+            else if (member.SequenceEqual("netNsPath"u8))
+            {
+                netNsPath = OwnText(ref json);
+            }
+            else if (member.SequenceEqual("etcPath"u8))
+            {
+                etcPath = OwnText(ref json);
+            }
+            else if (member.SequenceEqual("addresses"u8))
+            {
+                OpenList(ref json);
+                while (NextElement(ref json))
+                {
+                    addresses.Add(IpAddress.TryParse(OwnText(ref json), null, out var address) ? address : throw new JsonException("an IP address was expected."));
+                }
+            }
+            else
+            {
+                json.Skip();
+            }
+        }
+
+        return new Place
+        {
+            Name = name,
+            Kind = kind,
+            Node = node,
+            PodNamespace = podNamespace,
+            PodName = podName,
+            PodUid = podUid,
+            Pid = pid,
+            NetNs = netNs,
+            NetNsPath = netNsPath,
+            EtcPath = etcPath,
+            Addresses = addresses.ToImmutable(),
+        };
+    }
+}
+
 [JsonSourceGenerationOptions(JsonSerializerDefaults.Web, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, WriteIndented = true)]
-[JsonSerializable(typeof(Place))]
 [JsonSerializable(typeof(ImmutableArray<Place>))]
-public sealed partial class PlaceJson : JsonSerializerContext;
+internal sealed partial class PlaceJson : JsonSerializerContext;

@@ -46,6 +46,52 @@ public sealed class IpAddressTests
     public void BadText_IsRefused(string text) => IpAddress.TryParse(text, null, out _).ShouldBeFalse();
 
     [Fact]
+    public void AnyText_IsReadAsTheFrameworkReadsIt()
+    {
+        // Every shape of an IPv6 address, and texts that are nearly one.
+        var random = new Random(20261121);
+        var valid = 0;
+        var bytes = new byte[16];
+        for (var round = 0; round < 200_000; round++)
+        {
+            random.NextBytes(bytes);
+            for (var group = 0; group < 8; group++)
+            {
+                if (random.Next(2) == 0)
+                {
+                    bytes.AsSpan(group * 2, 2).Clear();
+                }
+            }
+
+            var text = round % 3 == 0 ? new IPAddress(bytes).ToString() : string.Join(':', Enumerable.Range(0, random.Next(1, 10)).Select(_ => random.Next(4) == 0 ? "" : random.Next(0x10000).ToString(random.Next(2) == 0 ? "x" : "X4", null)));
+            if (random.Next(6) == 0)
+            {
+                text += $"{(random.Next(2) == 0 ? ":" : "")}{random.Next(300)}.{random.Next(256)}.{random.Next(256)}.1";
+            }
+
+            if (random.Next(4) == 0)
+            {
+                text = text.Insert(random.Next(text.Length + 1), random.Next(5) switch { 0 => ":", 1 => "::", 2 => "g", 3 => text.Contains('.') ? "f" : "0", _ => "." });
+            }
+
+            if (!text.Contains(':'))
+            {
+                continue; // IPv4 is read more strictly than the framework reads it
+            }
+
+            var expected = IPAddress.TryParse(text, out var framework) && framework.AddressFamily == System.Net.Sockets.AddressFamily.InterNetworkV6;
+            IpAddress.TryParse(text, null, out var address).ShouldBe(expected, text);
+            if (expected)
+            {
+                valid++;
+                address.ShouldBe(IpAddress.From(framework!), text);
+            }
+        }
+
+        valid.ShouldBeGreaterThan(30_000);
+    }
+
+    [Fact]
     public void MappedAddress_IsTheIPv4Address()
     {
         IpAddress.Parse("::ffff:10.0.0.1").ShouldBe(IpAddress.Parse("10.0.0.1"));
