@@ -121,16 +121,28 @@ public static class NodeReader
         };
     }
 
-    /// <summary>What connection tracking of a node knows of some connections.</summary>
+    /// <summary>Asks a node once more, when a request is over.</summary>
     /// <param name="node">The node's own namespace.</param>
-    /// <param name="connections">The connections, as the client makes them or as they come back.</param>
-    /// <returns>The entries of those that are tracked.</returns>
-    /// <exception cref="IOException">The namespace cannot be entered, or the kernel refused; the message says what is missing.</exception>
-    public static ImmutableArray<ConntrackEntry> ReadConntrack(Place node, IEnumerable<FiveTuple> connections)
+    /// <param name="question">What to ask.</param>
+    /// <returns>The answer, with what could not be read in <see cref="NodeAnswer.Unread"/>.</returns>
+    public static NodeAnswer AskAgain(Place node, NodeQuestion question)
     {
         ArgumentNullException.ThrowIfNull(node);
-        FiveTuple[] tuples = [.. connections];
-        return tuples.Length == 0 ? [] : Start(PathOf(node), () => ConntrackReader.Find(tuples)).Result;
+        ArgumentNullException.ThrowIfNull(question);
+        var path = PathOf(node);
+        var unread = ImmutableArray.CreateBuilder<Unread>();
+        var changed = ImmutableArray.CreateBuilder<Unread>();
+        // Connection tracking first: it forgets.
+        var conntrack = question.Connections.IsEmpty ? null : Start(path, () => ConntrackReader.Find(question.Connections));
+        var entries = conntrack is null ? [] : Take(conntrack, "tracked connections", unread, question.Node);
+        var counts = question.Counts.IsEmpty ? [] : Take(Start(path, () => RuleCounters.Read(question.Counts, SaveLegacy, changed)), "what rules counted", unread, question.Node);
+        return new NodeAnswer(counts.IsDefault ? [] : counts, entries.IsDefault ? [] : entries, [.. unread, .. changed]);
+
+        static string SaveLegacy(bool isIPv6, string table)
+        {
+            var tool = Tool.Find(isIPv6 ? "ip6tables-legacy-save" : "iptables-legacy-save", isIPv6 ? "ip6tables-save" : "iptables-save") ?? throw new IOException("iptables-legacy-save is not installed; install the package iptables.");
+            return Tool.Run(tool, ToolTimeout, "-c", "-t", table);
+        }
     }
 
     private static string? PathOf(Place place)

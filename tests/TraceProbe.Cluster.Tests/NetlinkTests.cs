@@ -139,17 +139,54 @@ public sealed class NetlinkTests
             using (socket)
             {
                 var node = new Place { Name = "node/n1", NetNsPath = $"/run/netns/{name}" };
-                var entry = NodeReader.ReadConntrack(node, [asked, asked with { Source = new AddressPort(asked.Source.Address, 1) }]).ShouldHaveSingleItem();
+                var entry = NodeReader.AskAgain(node, new NodeQuestion("n", [asked, asked with { Source = new AddressPort(asked.Source.Address, 1) }], [])).Conntrack.ShouldHaveSingleItem();
                 entry.Original.ShouldBe(asked);
                 entry.Backend.ShouldBe(new AddressPort(IpAddress.Parse(server), 8080));
                 entry.State.ShouldBe(udp ? null : "ESTABLISHED");
                 (entry.Status & (ConntrackStatus.SeenReply | ConntrackStatus.Dnat)).ShouldBe(ConntrackStatus.SeenReply | ConntrackStatus.Dnat);
                 entry.TimeoutSeconds!.Value.ShouldBeGreaterThan(0);
-                NodeReader.ReadConntrack(node, [entry.Reply]).ShouldHaveSingleItem().Original.ShouldBe(asked);
+                NodeReader.AskAgain(node, new NodeQuestion("n", [entry.Reply], [])).Conntrack.ShouldHaveSingleItem().Original.ShouldBe(asked);
             }
 
             done.Set();
             _ = serving.Result;
+        });
+    }
+
+    [Theory]
+    [InlineData("iptables-nft", "filter")]
+    [InlineData("ip6tables-nft", "filter")]
+    [InlineData("iptables-legacy", "filter")]
+    [InlineData("nft", "ip shop")]
+    public void PacketThatMetARule_IsCountedByItAndNoOther(string tool, string table)
+    {
+        Need("ip", tool);
+        WithNamespace(name =>
+        {
+            var isIPv6 = tool[2] == '6';
+            var backend = tool.EndsWith("legacy", StringComparison.Ordinal) ? RuleBackend.Legacy : tool == "nft" ? RuleBackend.Nftables : RuleBackend.Nft;
+            Shell(tool == "nft"
+                ? $"ip netns exec {name} nft 'add table ip shop; add chain ip shop door {{ type filter hook output priority 0; }}; add rule ip shop door udp dport 7 counter accept; add rule ip shop door udp dport 8 counter accept; add rule ip shop door udp dport 9 accept'"
+                : $"for p in 7 8 9; do ip netns exec {name} {tool} -t filter -A OUTPUT -p udp --dport $p -j ACCEPT; done");
+            RuleCount Count(int position, long before, int of = 3) => new(backend, isIPv6, table, tool == "nft" ? "door" : "OUTPUT", position, of, before);
+            In(name, () =>
+            {
+                using var socket = new Socket(isIPv6 ? AddressFamily.InterNetworkV6 : AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+                return socket.SendTo([1], new IPEndPoint(isIPv6 ? IPAddress.IPv6Loopback : IPAddress.Loopback, 8));
+            });
+
+            var node = new Place { Name = "node/n1", NetNsPath = $"/run/netns/{name}" };
+            var answer = NodeReader.AskAgain(node, new NodeQuestion("n", [], [Count(1, 0), Count(2, 0)]));
+            answer.Counts.ShouldBe([Count(1, 0), Count(2, 1)]);
+            answer.Unread.ShouldBeEmpty();
+
+            // Rules that came or went, or counters set back, make another chain of it.
+            foreach (var changed in new[] { Count(2, 0, of: 4), Count(2, 5), Count(2, 0) with { Chain = "gone" } })
+            {
+                var none = NodeReader.AskAgain(node, new NodeQuestion("n", [], [changed]));
+                none.Counts.ShouldBeEmpty();
+                none.Unread.ShouldHaveSingleItem().Why.ShouldBe("the chain changed meanwhile");
+            }
         });
     }
 

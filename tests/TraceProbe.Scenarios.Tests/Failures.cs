@@ -189,6 +189,27 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
     }
 
     [Fact]
+    public void RulesOnTheWay_CountedThePacket()
+    {
+        Break("no-listener");
+        var rules = Lab.Trace(Url.IPv4).Report.Rules!.Value;
+        var (expected, others) = (rules.Where(r => r.IsExpected).ToList(), rules.Where(r => !r.IsExpected));
+        others.ShouldBeEmpty();
+        expected.ShouldContain(r => r.Rule.Raw.Contains("10.96.0.159", StringComparison.Ordinal) && r.Rule.Owner == "kube-proxy");
+        foreach (var rule in expected)
+        {
+            // kube-proxy's nftables mode writes no counters, and none are made up.
+            rule.Counted.ShouldBe(Lab.Mode == ProxyMode.Nftables ? null : rule.Rule.Table == "nat" ? 1 : rule.Counted);
+            (rule.Counted == 0).ShouldBeFalse(rule.Rule.ToString());
+        }
+
+        // A request that went well is not kept waiting for it.
+        Lab.Lab.Mend();
+        Lab.Trace(Url.IPv4).Report.Rules.ShouldBeNull();
+        Lab.Trace(Url.IPv4, "pod/ubuntu", "--counters").Report.Rules.ShouldNotBeNull();
+    }
+
+    [Fact]
     public void ServersStopped_SaysThatNothingListens()
     {
         Break("no-listener");

@@ -82,6 +82,8 @@ if wanted iptables; then
     broken service-deleted
     trace service-not-found "$name" pod/ubuntu
     trace service-not-found.ipv4 "$ipv4" pod/ubuntu
+    broken dropped-by-rule
+    trace dropped-by-rule http://10.96.0.175 pod/ubuntu
     "$traceprobe" lab down >/dev/null
 fi
 

@@ -131,6 +131,16 @@ public static class TraceSession
         return scene.Compose(RecordingMode.Observe, null, null, 0, []);
     }
 
+    /// <summary>Asks a node of a recording just made once more.</summary>
+    /// <param name="recording">The recording.</param>
+    /// <param name="question">What to ask, of one of its nodes.</param>
+    public static NodeAnswer AskAgain(Recording recording, NodeQuestion question)
+    {
+        ArgumentNullException.ThrowIfNull(recording);
+        ArgumentNullException.ThrowIfNull(question);
+        return NodeReader.AskAgain(recording.Manifest.Places.First(p => p.Kind == PlaceKind.Node && p.Node == question.Node), question);
+    }
+
     private static bool Begins(in NetworkEvent e, uint netNs, ImmutableArray<ObservationTarget> wanted)
     {
         var (kind, tuple) = (e.Kind, e.Tuple);

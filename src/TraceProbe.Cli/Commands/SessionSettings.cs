@@ -52,6 +52,11 @@ internal sealed class SessionSettings
         Description = $"Save a recording: one file when the name ends with {RecordingArchive.Extension}, else a folder. 'traceprobe replay' reads it anywhere.", HelpName = "FILE",
     };
 
+    private readonly Option<bool> _counters = new("--counters")
+    {
+        Description = "Read the rules' counters and connection tracking again afterwards also when all went well (without it when it did not, or with --save).",
+    };
+
     private readonly Option<string?> _pcap = new("--pcap") { Description = "Save the packets as pcapng, for Wireshark and tshark.", HelpName = "FILE" };
 
     private readonly Option<OutputFormat> _output = OutputOption.Create();
@@ -96,6 +101,7 @@ internal sealed class SessionSettings
         if (reports)
         {
             command.Options.Add(_baseline);
+            command.Options.Add(_counters);
             command.Options.Add(_output);
         }
 
@@ -157,7 +163,7 @@ internal sealed class SessionSettings
     public int Report(ParseResult parsed, Recording recording)
     {
         recording = WithBaseline(parsed, recording, e => CommandLine.Tell($"traceprobe: {e.Message}"));
-        var report = Diagnose.Run(recording);
+        (recording, var report) = Diagnose.Run(recording, question => TraceSession.AskAgain(recording, question), always: parsed.GetValue(_counters) || parsed.GetValue(_save) is not null);
         try
         {
             ReportOutput.Write(recording, report, parsed.GetValue(_output), CommandLine.Style(parsed));

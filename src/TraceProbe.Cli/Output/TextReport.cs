@@ -19,6 +19,7 @@ internal static class TextReport
         WriteVerdict(page, report);
         WriteEvidence(page, report);
         WriteTimeline(page, report, style);
+        WriteRules(page, report);
         WriteConnections(page, report);
         WriteDifference(page, report, style);
         WriteMend(page, report.Verdict);
@@ -122,6 +123,25 @@ internal static class TextReport
 
     // A number stays with its unit.
     private static string Tied(string text) => text.Replace(" µs", $"{Page.Tie}µs", StringComparison.Ordinal).Replace(" ms", $"{Page.Tie}ms", StringComparison.Ordinal);
+
+    // Where a later stage failed, that the rules did what they should is no news.
+    private static void WriteRules(Page page, Report report)
+    {
+        if (report.Rules is not { IsEmpty: false } rules || report.Verdict is { Class: not FailureClass.Healthy, Stage: not (null or Stage.Translate or Stage.Deliver) })
+        {
+            return;
+        }
+
+        page.Heading("Rules that should have met it");
+        foreach (var place in rules.Where(r => r.IsExpected).GroupBy(r => r.Place))
+        {
+            foreach (var same in place.GroupBy(r => r.Counted))
+            {
+                page.Row(2, new Cell(place.Key, LabelWidth, Ink.Dim), new Cell(same.Key is { } count ? $"{count.ToString(CultureInfo.InvariantCulture)} packet{(count == 1 ? "" : "s")}" : "no counter", LabelWidth, same.Key == 0 ? Ink.Bad : Ink.None),
+                    new Cell(string.Join(", ", same.Select(r => r.Rule.Where))));
+            }
+        }
+    }
 
     private static void WriteConnections(Page page, Report report)
     {

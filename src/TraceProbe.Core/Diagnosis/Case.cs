@@ -14,10 +14,14 @@ internal sealed class Case
 {
     private readonly Dictionary<uint, Place> _byNetNs = [];
     private readonly Dictionary<(string Node, bool IsIPv6), ProxyRules> _rules = [];
-    private readonly Dictionary<string, ImmutableArray<RuleSet>> _ruleSets = [];
+    private readonly Dictionary<string, ImmutableArray<RuleSet>> _ruleSets;
 
-    public Case(Recording recording)
+    /// <summary>Makes a case of a recording.</summary>
+    /// <param name="recording">The recording.</param>
+    /// <param name="earlier">A case of the same nodes with the same dumps, which need not be parsed again; null when there is none.</param>
+    public Case(Recording recording, Case? earlier = null)
     {
+        _ruleSets = earlier?._ruleSets ?? [];
         Recording = recording;
         Cluster = recording.Cluster ?? ClusterSnapshot.Empty;
         foreach (var place in recording.Manifest.Places)

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Journeys;
+using TraceProbe.Core.Node;
 using TraceProbe.Core.Recordings;
 using TraceProbe.Core.Requests;
 
@@ -20,7 +21,39 @@ public static class Diagnose
     public static Report Run(Recording recording)
     {
         ArgumentNullException.ThrowIfNull(recording);
+        return Report(new Case(recording));
+    }
+
+    /// <summary>
+    /// Diagnoses a recording whose nodes can still be asked. When the request did not go well they are asked once more: what the rules on its way counted,
+    /// and what connection tracking has of it.
+    /// </summary>
+    /// <param name="recording">The recording.</param>
+    /// <param name="ask">Asks a node.</param>
+    /// <param name="always">Whether to ask also when the request went well.</param>
+    /// <returns>The recording with the answers, and its report.</returns>
+    public static (Recording Recording, Report Report) Run(Recording recording, Func<NodeQuestion, NodeAnswer> ask, bool always)
+    {
+        ArgumentNullException.ThrowIfNull(recording);
+        ArgumentNullException.ThrowIfNull(ask);
         var c = new Case(recording);
+        var report = Report(c);
+        if (!always && report.Verdict.Class is FailureClass.Healthy or FailureClass.SlowerThanBaseline || new RulesMet(c).Questions() is not { IsEmpty: false } questions)
+        {
+            return (recording, report);
+        }
+
+        var answers = questions.ToDictionary(q => q.Node, ask, StringComparer.Ordinal);
+        recording = recording with
+        {
+            Nodes = [.. recording.Nodes.Select(n => answers.GetValueOrDefault(n.Name) is { } a ? n with { Counts = a.Counts, Conntrack = a.Conntrack, Unread = n.Unread.AddRange(a.Unread) } : n)],
+        };
+        return (recording, Report(new Case(recording, c)));
+    }
+
+    private static Report Report(Case c)
+    {
+        var recording = c.Recording;
         var stages = StageFacts.Of(c);
         var verdict = Judge(c, stages);
         if (verdict.Stage is { } failed)
@@ -34,6 +67,14 @@ public static class Diagnose
         if (verdict.Class == FailureClass.Healthy && Slower(c, comparison) is { } slower)
         {
             verdict = slower;
+        }
+
+        var met = new RulesMet(c);
+        var counted = met.Counted();
+        if (verdict.Class is not (FailureClass.Healthy or FailureClass.SlowerThanBaseline))
+        {
+            // That the rules did what they should explains no failure further on; but that they did not may explain any.
+            verdict = verdict with { Evidence = [.. verdict.Evidence, .. RulesMet.Disagreements(counted ?? []), .. verdict.Stage is Stage.Translate or null ? met.Tracked() : []] };
         }
 
         return new Report
@@ -52,6 +93,7 @@ public static class Diagnose
             Comparison = comparison,
             Timeline = Timeline.Of(c),
             Connections = [.. c.Journey.Connections.Where(x => !x.IsDns && !Timeline.IsOthers(c, x)).Take(50).Select(x => Summary(c, x))],
+            Rules = counted,
             ExitCode = recording.Client?.ExitCode,
         };
     }

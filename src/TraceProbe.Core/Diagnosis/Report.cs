@@ -3,6 +3,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using TraceProbe.Core.Recordings;
+using TraceProbe.Core.Rules;
 
 namespace TraceProbe.Core.Diagnosis;
 
@@ -54,6 +55,12 @@ public sealed record Report
     /// <summary>The connections, lookups left out.</summary>
     public required ImmutableArray<ConnectionSummary> Connections { get; init; }
 
+    /// <summary>
+    /// The rules that should have met the request's first packet, and others that could have ended it, with what they counted while the request was
+    /// under way; null when the nodes were not asked again.
+    /// </summary>
+    public ImmutableArray<CountedRule>? Rules { get; init; }
+
     /// <summary>The command's exit code; null unless a command was run.</summary>
     public int? ExitCode { get; init; }
 }
@@ -65,6 +72,13 @@ public sealed record Report
 /// <param name="Text">Who did what.</param>
 /// <param name="Notable">Whether this is where things went wrong.</param>
 public sealed record TimelineStep(long Nanoseconds, string Place, Stage Stage, string Text, bool Notable = false);
+
+/// <summary>A rule with what it counted while a request was under way, everybody's packets.</summary>
+/// <param name="Place">Where, such as <c>node/node-1</c>.</param>
+/// <param name="Rule">The rule, with what it had counted before.</param>
+/// <param name="IsExpected">Whether the request's first packet should have met it, by the walk.</param>
+/// <param name="Counted">The packets; null when the rule has no counter, or its chain changed meanwhile.</param>
+public sealed record CountedRule(string Place, RuleRef Rule, bool IsExpected, long? Counted);
 
 /// <summary>One connection in a report.</summary>
 /// <param name="Asked">The five-tuple as the client has it.</param>

@@ -115,6 +115,17 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             };
         }
 
+        // Entries of before the rules stay as they were settled, for as long as packets come (UDP from one port, say).
+        if (found.Walk.Outcome == WalkOutcome.Translated && node.Conntrack.FirstOrDefault(e => e.Original == asked && !e.IsTranslated) is not null)
+        {
+            return new Finding(FailureClass.ConntrackStale, $"The rules of {node.Name} translate {leg.Name} at {asked.Destination}, but an old conntrack entry lets the flow from {asked.Source} go on untranslated, and the packet {vanished}.")
+            {
+                Objects = [leg.Service.Ref, nodeRef],
+                Evidence = [seen, .. found.Entries.Take(3).Select(e => new Evidence(EvidenceSource.Programmed, e.Raw, Place: $"node/{node.Name}"))],
+                Mend = DeleteEntry(),
+            };
+        }
+
         if (found.IsAddressMissing)
         {
             var prefix = new IpNetwork(asked.Destination.Address, asked.Destination.Address.Width);
@@ -155,7 +166,10 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             Objects = [leg.Service.Ref],
             Evidence = [.. leg.Refusal(), .. branch is { Steps: [.., var last] } ? [new Evidence(EvidenceSource.Programmed, last.Rule.Raw, Place: $"node/{c.ClientNode}")] : Array.Empty<Evidence>()],
             Mend = isRule ? Mends.RestartKubeProxy(c.ClientNode)
-                : new Mend("Delete the old entry.", string.Create(CultureInfo.InvariantCulture, $"conntrack -D -d {leg.Connection!.Asked.Destination.Address} -p {leg.Connection.Asked.Protocol.ToString().ToLowerInvariant()} --dport {leg.Connection.Asked.Destination.Port}"), c.ClientNode),
+                : DeleteEntry(),
         };
     }
+
+    private Mend DeleteEntry() => new("Delete the old entry.", string.Create(CultureInfo.InvariantCulture,
+        $"conntrack -D -d {leg.Connection!.Asked.Destination.Address} -p {leg.Connection.Asked.Protocol.ToString().ToLowerInvariant()} --dport {leg.Connection.Asked.Destination.Port}"), c.ClientNode);
 }

@@ -85,6 +85,9 @@ public sealed record NodeAccount
     /// <summary>What connection tracking knew of the connections followed, after they ended; empty when it was not asked.</summary>
     public ImmutableArray<ConntrackEntry> Conntrack { get; init => field = value.IsDefault ? [] : value; } = [];
 
+    /// <summary>What the rules on the request's way had counted when it was over; the dumps say what they had before. Null when that was not asked.</summary>
+    public ImmutableArray<RuleCount>? Counts { get; init; }
+
     /// <summary>What could not be read, and why.</summary>
     public ImmutableArray<Unread> Unread { get; init => field = value.IsDefault ? [] : value; } = [];
 }

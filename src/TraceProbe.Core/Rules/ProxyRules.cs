@@ -64,6 +64,9 @@ public sealed partial class ProxyRules
     /// <summary>The rule sets of this family, of all backends that were read.</summary>
     public ImmutableArray<RuleSet> Sets { get; }
 
+    /// <summary>The node's routes; null when not known.</summary>
+    public RouteTable? Routes => _routes;
+
     /// <summary>Whether these are the IPv6 rules.</summary>
     public bool IsIPv6 { get; }
 
