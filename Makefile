@@ -34,6 +34,7 @@ verify: test ## What CI runs
 
 test-mutations: build ## Damage each recorded rule set at a thousand places, and see each damage told (minutes; needs ../shared)
 	TRACEPROBE_MUTATIONS=1000 $(DOTNET) test tests/TraceProbe.Cluster.Tests -c $(CONFIGURATION) --no-build --nologo --filter FullyQualifiedName~AThousandDamages
+	TRACEPROBE_MUTATIONS=500 $(DOTNET) test tests/TraceProbe.Lab.Tests -c $(CONFIGURATION) --no-build --nologo --filter FullyQualifiedName~IpvsCheckTests.Damages
 
 bench: build ## Measure the readers of packets and names (minutes)
 	$(DOTNET) run -c Release --project tests/TraceProbe.Benchmarks -- --filter '*' --job short --inProcess

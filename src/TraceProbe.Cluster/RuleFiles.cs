@@ -36,17 +36,19 @@ public sealed class RuleFiles
         {
             if (IsKnown(isIPv6: false))
             {
-                yield return ProxyRules.Of(_sets, false, [], false, Routes);
+                yield return ProxyRules.Of(_sets, false, [], HasIpvs, Routes);
             }
 
             if (IsKnown(isIPv6: true))
             {
-                yield return ProxyRules.Of(_sets, true, [], false, Routes);
+                yield return ProxyRules.Of(_sets, true, [], HasIpvs, Routes);
             }
         }
     }
 
-    private bool IsKnown(bool isIPv6) => _nft.Count > 0 || _ipvs is not null || _tables.Exists(t => t.Set.IsIPv6 == isIPv6);
+    private bool HasIpvs => _ipvs is { Servers.IsEmpty: false };
+
+    private bool IsKnown(bool isIPv6) => _nft.Count > 0 || HasIpvs || _tables.Exists(t => t.Set.IsIPv6 == isIPv6);
 
     /// <summary>Reads files and folders.</summary>
     /// <exception cref="FormatException">A file is none of these, or damaged; the message names the file and the line.</exception>
@@ -120,8 +122,20 @@ public sealed class RuleFiles
             return true;
         }
 
-        if (start.StartsWith("-A -") || start.StartsWith("-A --"))
+        // Without a virtual server ipvsadm prints nothing, which is something to know.
+        if (start.IsEmpty && Path.GetFileName(path) is var name && name.StartsWith("ipvsadm", StringComparison.Ordinal) && !name.Contains(".err", StringComparison.Ordinal))
         {
+            _ipvs ??= new IpvsTable([]);
+            return true;
+        }
+
+        if (start.StartsWith("-A -"))
+        {
+            if (HasIpvs)
+            {
+                throw new FormatException($"{path} is a second dump of ipvsadm; give the one of the node.");
+            }
+
             _ipvs = Named(path, text, IpvsadmSave.Parse);
             return true;
         }

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using TraceProbe.Core.Checks;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
@@ -79,6 +80,36 @@ public sealed class IpvsRulesTests
         }
 
         seen.ShouldBe(isIPv6 ? 3 : 4);
+    }
+
+    [Theory]
+    [InlineData("node-1")]
+    [InlineData("node-2")]
+    public void DumpsOfARealKernel_AgreeWithTheObjects(string node)
+    {
+        var files = RuleFiles.Read([Fixture.Own($"{Folder}/{node}")]);
+        var report = new RuleCheck(Snapshot, node, files.Families, files.Routes).Run();
+        report.Findings.Where(f => f.Status != CheckStatus.Agrees).Select(f => f.Sentence).ShouldBeEmpty();
+        report.NotSeen.ShouldBeEmpty();
+        report.Families.ShouldAllBe(f => f.Mode == ProxyMode.Ipvs);
+        report.Ports.Length.ShouldBe(4);
+    }
+
+    [Fact]
+    public void EmptyDumpOfIpvsadm_SaysThatNoVirtualServerIsThere()
+    {
+        var folder = Directory.CreateTempSubdirectory("tp-ipvs-").FullName;
+        foreach (var name in (string[])["iptables-save-c.txt", "ipset-save.txt", "ip-route-all.txt"])
+        {
+            File.WriteAllText(Path.Combine(folder, name), Fixture.Text(Fixture.Find(Fixture.Own($"{Folder}/node-1"), name)!));
+        }
+
+        File.WriteAllText(Path.Combine(folder, "ipvsadm-Sn.txt"), "");
+        var files = RuleFiles.Read([folder]);
+        Directory.Delete(folder, recursive: true);
+        var finding = new RuleCheck(Snapshot, "node-1", files.Families, files.Routes).Run().Findings.ShouldHaveSingleItem();
+        finding.Class.ShouldBe(Core.Diagnosis.FailureClass.ProxyRulesMissing);
+        finding.Sentence.ShouldContain("there is no virtual server for IPv4");
     }
 
     [Theory]

@@ -23,7 +23,7 @@ internal sealed class RuleSettings
 
     private readonly Option<string[]> _rules = new("--rules")
     {
-        Description = "Saved rules in place of a node's own: what iptables-save, ip6tables-save (best with -c), 'nft -j list ruleset' and 'ip route show table all' printed, as files (gzipped or not) or a folder of them.",
+        Description = "Saved rules in place of a node's own: what iptables-save, ip6tables-save (best with -c), 'nft -j list ruleset', 'ip route show table all' and in IPVS mode 'ipvsadm -Sn' and 'ipset save' printed, as files (gzipped or not) or a folder of them.",
         HelpName = "FILE",
         AllowMultipleArgumentsPerToken = true,
     };

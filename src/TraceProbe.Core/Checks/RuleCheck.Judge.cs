@@ -15,6 +15,12 @@ public sealed partial class RuleCheck
 
         private void Judge(Subject subject, TrafficCase one, WalkResult walk, FindingList found)
         {
+            if (IsIpvs && walk.Branches.FirstOrDefault(b => OldTranslation(b).Rule is not null) is { } old)
+            {
+                found.Add(subject, one, TranslatedBeforeIpvs(old));
+                return;
+            }
+
             if (walk.IsTied)
             {
                 found.Add(subject, one, Tied(subject, one, walk));
@@ -37,7 +43,7 @@ public sealed partial class RuleCheck
                     break;
             }
 
-            if (one is { Kind: ServiceAddressKind.Cluster, From: Origin.Pod, Hairpin: null, Fate: Fate.Translated })
+            if (!IsIpvs && one is { Kind: ServiceAddressKind.Cluster, From: Origin.Pod, Hairpin: null, Fate: Fate.Translated })
             {
                 JudgeAffinity(subject, one, walk, found);
             }
@@ -88,7 +94,7 @@ public sealed partial class RuleCheck
                     case WalkOutcome.Translated when one.IsExpected(branch.Backend!.Value):
                         if (MasqueradeDiffers(one, branch) is { } wanted)
                         {
-                            found.Add(subject, one, wanted ? Unmasqueraded(subject, one, branch) : Masqueraded(branch));
+                            found.Add(subject, one, wanted ? Unmasqueraded(subject, one, branch) : Masqueraded(subject, one, branch));
                         }
 
                         break;
@@ -97,7 +103,7 @@ public sealed partial class RuleCheck
                         isExplained |= astray.Class == FailureClass.TranslationShadowed;
                         found.Add(subject, one, astray);
                         break;
-                    case WalkOutcome.Untranslated when WhoTookIt(branch) is { Rule: not null } taker:
+                    case WalkOutcome.Untranslated when !IsIpvs && WhoTookIt(branch) is { Rule: not null } taker:
                         isExplained = true;
                         found.Add(subject, one, Shadowed(taker, branch));
                         break;
@@ -319,6 +325,11 @@ public sealed partial class RuleCheck
         private bool? MasqueradeDiffers(TrafficCase one, WalkBranch branch)
         {
             var backend = branch.Backend!.Value.Address;
+            if (IsIpvs && rules.IpSets is null)
+            {
+                return null; // What is masqueraded depends on ipsets.
+            }
+
             if (!one.Packet.FromNode && check._vantage.IsOwn(backend))
             {
                 return null; // Delivered here: it never passes where sources are translated.

@@ -16,6 +16,11 @@ public sealed partial class RuleCheck
         /// <summary>The rule by which a packet that should be translated was not, by the way it took.</summary>
         private Deviation WhyUntranslated(Subject subject, TrafficCase one, WalkBranch branch)
         {
+            if (IsIpvs)
+            {
+                return WhyNotScheduled(subject, one, branch);
+            }
+
             var steps = branch.Steps;
             var fromNode = one.Packet.FromNode;
 
@@ -164,7 +169,7 @@ public sealed partial class RuleCheck
         /// <summary>Translated to something else than an endpoint that should be used.</summary>
         private Deviation LedAstray(Subject subject, TrafficCase one, WalkBranch branch)
         {
-            var step = branch.Steps.LastOrDefault(AtEntry);
+            var step = branch.Steps.LastOrDefault(s => AtEntry(s) || IsRealServer(s));
             var backend = branch.Backend!.Value;
             if (step.Rule is null || !ProxyChains.Wrote(step.Rule) || ProxyChains.Of(step.Rule.Table, step.Rule.Chain) == ProxyChain.None)
             {
@@ -175,6 +180,11 @@ public sealed partial class RuleCheck
             var why = all.FirstOrDefault(b => b.Address == backend) is { } known
                 ? !known.Ready ? "which is not ready" : known.Node != check._vantage.Node ? $"which is on {known.Node ?? "no node that is known"} and not to be used from here" : "which is not to be used from here"
                 : check._cluster.FindPodByAddress(backend.Address) is { } pod ? $"at pod {pod.Metadata.Namespace}/{pod.Metadata.Name}, which is no endpoint of it" : "which is no endpoint of it";
+            if (IsIpvs)
+            {
+                return StaleServer(subject, branch, step, why);
+            }
+
             return new Deviation(FailureClass.StaleEndpointRule, $"{step.Rule.Chain} still leads {subject} to {backend}, {why}", $"go there{InCases(branch.Probability)}")
             {
                 Share = branch.Probability,
@@ -185,6 +195,11 @@ public sealed partial class RuleCheck
         /// <summary>Endpoints that should be used and that no packet comes to.</summary>
         private Deviation Unreached(Subject subject, TrafficCase one, WalkResult walk, ImmutableArray<ExpectedBackend> missing, double lostShare)
         {
+            if (IsIpvs)
+            {
+                return UnreachedByIpvs(subject, one, missing);
+            }
+
             // The chain of the Service port, from a branch that did come through.
             var chain = walk.Branches.SelectMany(b => b.Steps).Where(AtEntry).Select(s => s.Rule)
                 .Where(r => ProxyChains.Of(r.Table, r.Chain) == ProxyChain.Service || r.Target is RuleTarget.Jump jump && ProxyChains.Of(r.Table, jump.Chain) == ProxyChain.Service)
@@ -203,7 +218,7 @@ public sealed partial class RuleCheck
                 : $"{Percent(walk.Backends.Min(b => b.Probability))} to {Percent(walk.Backends.Max(b => b.Probability))}";
             var share = Percent(1.0 / Math.Max(1, one.Backends.Length));
             var odd = walk.Backends.MaxBy(b => Math.Abs(b.Probability - 1.0 / one.Backends.Length));
-            var step = walk.Branches.FirstOrDefault(b => b.Backend == odd?.Address)?.Steps.LastOrDefault(s => AtEntry(s) && ProxyChains.Of(s.Rule.Table, s.Rule.Chain) is ProxyChain.Service or ProxyChain.External) ?? default;
+            var step = walk.Branches.FirstOrDefault(b => b.Backend == odd?.Address)?.Steps.LastOrDefault(s => (AtEntry(s) || IsRealServer(s)) && ProxyChains.Of(s.Rule.Table, s.Rule.Chain) is ProxyChain.Service or ProxyChain.External) ?? default;
             return new Deviation(FailureClass.EndpointShareUneven, $"the endpoints' shares of the connections are {shares}, where each should have {share}", lost is null ? "are shared unevenly" : $"stay untranslated{InCases(lostShare)}")
             {
                 Share = lost is null ? 1 : lostShare,
@@ -214,7 +229,7 @@ public sealed partial class RuleCheck
         /// <summary>A packet for a Service port without endpoints that nothing refuses.</summary>
         private Deviation Unrefused(Subject subject, TrafficCase one, WalkBranch branch)
         {
-            if (!Habits.ServesPodsAtExternal && one.Fate == Fate.Dropped)
+            if (IsIpvs || !Habits.ServesPodsAtExternal && one.Fate == Fate.Dropped)
             {
                 return WhyUntranslated(subject, one, branch);
             }
@@ -230,6 +245,11 @@ public sealed partial class RuleCheck
 
         private Deviation Undenied(Subject subject, TrafficCase one, WalkBranch branch)
         {
+            if (IsIpvs)
+            {
+                return UndeniedByIpvs(subject, one, branch);
+            }
+
             if (!Habits.ServesPodsAtExternal && branch.Backend is null)
             {
                 return WhyUntranslated(subject, one, branch);
@@ -269,6 +289,11 @@ public sealed partial class RuleCheck
             var steps = branch.Steps;
             var isHairpin = one.Packet.Tuple.Source.Address == branch.Backend!.Value.Address;
             var effect = (isHairpin ? "come back to the pod as its own" : "keep their source, and the answers pass the node by") + InCases(isHairpin ? 1 : branch.Probability);
+            if (IsIpvs)
+            {
+                return UnmasqueradedByIpvs(subject, one, branch, isHairpin, effect);
+            }
+
             if (!IsMarked(branch))
             {
                 if (isHairpin && Names.IsNftables && branch.Steps.Any(s => s.Hook == Hook.Postrouting && s.Rule.Target is RuleTarget.Jump jump && ProxyChains.Of(s.Rule.Table, jump.Chain) == ProxyChain.Postrouting) is false)
@@ -308,12 +333,17 @@ public sealed partial class RuleCheck
         }
 
         /// <summary>A packet that gets the node's source where it should keep its own.</summary>
-        private Deviation Masqueraded(WalkBranch branch)
+        private Deviation Masqueraded(Subject subject, TrafficCase one, WalkBranch branch)
         {
             const string effect = "lose their source, so that pods and policies see the node in place of the client";
             if (!IsMarked(branch))
             {
                 return new Deviation(FailureClass.MasqueradeUnexpected, $"{Names.Postrouting} masquerades also what is not marked", effect) { Shared = $"all {Names.Postrouting}", Rules = [Names.MissingReturn()] };
+            }
+
+            if (IsIpvs && UnsparedByIpvs(subject, one) is { } unspared)
+            {
+                return unspared with { Effect = effect, Share = branch.Probability };
             }
 
             var marking = branch.Steps.LastOrDefault(s => AtEntry(s) && (SetsMark(s.Rule) && ProxyChains.Of(s.Rule.Table, s.Rule.Chain) != ProxyChain.Mark || s.Rule.Target is RuleTarget.Jump jump && ProxyChains.Of(s.Rule.Table, jump.Chain) == ProxyChain.Mark));
@@ -371,10 +401,13 @@ public sealed partial class RuleCheck
             if (endpoints.Local.IsEmpty && endpoints.IsLocalCertain && (isInternal || isExternal))
             {
                 var policy = isInternal ? "internalTrafficPolicy" : "externalTrafficPolicy";
+                var what = !IsIpvs ? $"packets {(isInternal ? "from its pods and from itself" : "from outside")} are dropped there"
+                    : isInternal && ServiceMeaning.Addresses(service, port, IsIPv6, NodePortAddress).All(a => a.Kind == ServiceAddressKind.Cluster) ? "its virtual server there has no real server and refuses"
+                    : "for want of one IPVS mode sends packets on to other nodes', whose answers to clients outside do not come back this way";
                 var rule = ServiceMeaning.Addresses(service, port, IsIPv6, NodePortAddress).Where(a => a.Kind == ServiceAddressKind.Cluster == isInternal)
                     .SelectMany(a => Entries.For(a.At, subject.Protocol, a.Kind == ServiceAddressKind.NodePort)).FirstOrDefault(e => e.Kind == ProxyChain.NoEndpoints)?.Rule;
                 found.Remark(subject, new Finding(FailureClass.NoLocalEndpoints,
-                    $"service {subject.FullName} has {policy} Local, and none of its {(endpoints.Cluster.Length == 1 ? "one endpoint" : string.Create(CultureInfo.InvariantCulture, $"{endpoints.Cluster.Length} endpoints"))} is on {check._vantage.Words}: packets {(isInternal ? "from its pods and from itself" : "from outside")} are dropped there.")
+                    $"service {subject.FullName} has {policy} Local, and none of its {(endpoints.Cluster.Length == 1 ? "one endpoint" : string.Create(CultureInfo.InvariantCulture, $"{endpoints.Cluster.Length} endpoints"))} is on {check._vantage.Words}: {what}.")
                 {
                     Objects = [service.Ref],
                     Mend = new Mend($"Use {policy} Cluster, or run a pod on each node that is to serve it.",
@@ -398,6 +431,7 @@ public sealed partial class RuleCheck
                 }
             }
 
+            FindServersLeftOver(wanted, found);
             foreach (var entry in Entries.All)
             {
                 if (entry.Kind is not (ProxyChain.Entry or ProxyChain.Portal) || wanted.Contains((entry.Address, entry.Port, entry.Protocol)))

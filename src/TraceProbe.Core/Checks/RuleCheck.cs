@@ -39,8 +39,8 @@ public sealed partial class RuleCheck
         ArgumentNullException.ThrowIfNull(cluster);
         ArgumentNullException.ThrowIfNull(rules);
         _cluster = cluster;
-        _vantage = new Vantage(cluster, node, routes);
         _sides = [.. rules.Select(r => new Side(this, r))];
+        _vantage = new Vantage(cluster, node, routes, routes is null ? _sides.SelectMany(s => s.Rules.Ipvs?.Servers ?? []).Where(s => s.Mark == 0).Select(s => s.Address.Address) : null);
     }
 
     /// <summary>Makes a comparison with what was read of a node.</summary>
@@ -201,7 +201,8 @@ public sealed partial class RuleCheck
     {
         public ProxyRules Rules => rules;
 
-        public IEnumerable<string> NotSeen => rules.Bypass is { } bypass ? [$"what {check._vantage.Words} does with packets for Services: {bypass} translates in place of kube-proxy, and its programs are not read"]
+        public IEnumerable<string> NotSeen => rules.Mode == ProxyMode.Ipvs ? NotSeenOfIpvs
+            : rules.Bypass is { } bypass ? [$"what {check._vantage.Words} does with packets for Services: {bypass} translates in place of kube-proxy, and its programs are not read"]
             : _isNotDropped ? [$"whether {check._vantage.Words} drops what it should: kube-proxy of this age leaves that to the kubelet (KUBE-MARK-DROP), whose rules do not for all packets"] : [];
 
         // Nothing can be concluded from what is missing where something else translates.
@@ -209,6 +210,7 @@ public sealed partial class RuleCheck
         {
             ProxyMode.Unknown when rules.Bypass is { } bypass => $"{bypass} translates in place of kube-proxy, and its programs are not read",
             ProxyMode.Unknown => "it was not found out how kube-proxy works",
+            ProxyMode.Ipvs when !rules.IsRead => "kube-proxy works in ipvs mode, and its virtual servers were not read; 'ipvsadm -Sn' prints them",
             _ when !rules.IsRead => $"kube-proxy works in {rules.Mode.ToString().ToLowerInvariant()} mode, and its rules were not read",
             _ => null,
         };
@@ -219,21 +221,12 @@ public sealed partial class RuleCheck
 
         private bool IsIPv6 => rules.IsIPv6;
 
-        private IpAddress? NodePortAddress
-        {
-            get
-            {
-                if (!_nodePortAddressKnown)
-                {
-                    field = FindNodePortAddress();
-                    _nodePortAddressKnown = true;
-                }
+        private bool IsIpvs => rules.Mode == ProxyMode.Ipvs;
 
-                return field;
-            }
-        }
+        private ImmutableArray<IpAddress> NodePortAddresses
+            => field.IsDefault ? field = IsIpvs ? FindAddressesOfIpvs() : FindNodePortAddress() is { } one ? [one] : [] : field;
 
-        private bool _nodePortAddressKnown;
+        private IpAddress? NodePortAddress => NodePortAddresses.IsEmpty ? null : NodePortAddresses[0];
 
         /// <summary>Compares what becomes of all packets for a Service port.</summary>
         /// <returns>How many endpoints the node should use at the cluster address.</returns>
@@ -247,16 +240,21 @@ public sealed partial class RuleCheck
             }
             else if (rules.Mode == ProxyMode.Userspace)
             {
-                foreach (var one in Traffic.Of(service, port, IsIPv6, endpoints, check._vantage, NodePortAddress, Habits))
+                foreach (var one in Traffic.Of(service, port, IsIPv6, endpoints, check._vantage, NodePortAddresses, Habits))
                 {
                     JudgeProxied(subject, one, rules.Walk(one.Packet), found);
                 }
             }
             else
             {
-                foreach (var one in Traffic.Of(service, port, IsIPv6, endpoints, check._vantage, NodePortAddress, Habits))
+                foreach (var one in Traffic.Of(service, port, IsIPv6, endpoints, check._vantage, NodePortAddresses, Habits))
                 {
                     Judge(subject, one, rules.Walk(one.Packet), found);
+                }
+
+                if (IsIpvs)
+                {
+                    JudgeServers(subject, found);
                 }
 
                 Remark(subject, endpoints, found);
@@ -271,7 +269,7 @@ public sealed partial class RuleCheck
             var (service, port) = subject;
             var from = packet.FromNode ? Origin.Node : Origin.Pod;
             var endpoints = ServiceMeaning.Endpoints(check._cluster, service, port, IsIPv6, check._vantage.Node);
-            var like = Traffic.Of(service, port, IsIPv6, endpoints, check._vantage, packet.Tuple.Destination.Address, Habits)
+            var like = Traffic.Of(service, port, IsIPv6, endpoints, check._vantage, [packet.Tuple.Destination.Address], Habits)
                 .FirstOrDefault(c => c.From == from && c.To == packet.Tuple.Destination && c.Hairpin is null && c.Range is null);
             if (like is not null && WhyNotRead is null && rules.Mode != ProxyMode.Userspace)
             {
@@ -318,7 +316,9 @@ public sealed partial class RuleCheck
 
             // Before Kubernetes 1.24 there were no chains KUBE-EXT-, and packets to external addresses were taken from outside only.
             var recent = rules.Sets.Any(s => s.Tables.Values.Any(t => t.Name.EndsWith(" kube-proxy", StringComparison.Ordinal) || t.Chains.Keys.Any(c => c.StartsWith("KUBE-EXT-", StringComparison.Ordinal))));
-            return new ProxyHabits(Most(marked[0], seen[0]), Most(marked[1], seen[1]), Most(marked[2], seen[2]), recent);
+            return !IsIpvs ? new ProxyHabits(Most(marked[0], seen[0]), Most(marked[1], seen[1]), Most(marked[2], seen[2]), recent)
+                // The node's own packets have a Service's address as their source there, and are masqueraded whatever it was told.
+                : new ProxyHabits(Most(marked[0], seen[0]), true, marked[1] == 0 ? null : Most(marked[2], seen[2]), true) { IsIpvs = true };
 
             static bool? Most(int some, int all) => some * 2 > all ? true : some * 2 < all ? false : null;
         }

@@ -72,6 +72,12 @@ internal sealed record TrafficCase(Origin From, ServiceAddressKind? Kind, Virtua
 /// <param name="ServesPodsAtExternal">Whether packets from pods to external addresses are its business; before Kubernetes 1.24 they were not, nor the node's.</param>
 internal sealed record ProxyHabits(bool? MarksPods, bool? MarksNode, bool? MarksOutside, bool ServesPodsAtExternal)
 {
+    /// <summary>
+    /// Whether it works with IPVS, whose virtual servers tell nobody from anybody: policy Local leads everyone to the node's own endpoints, and for want
+    /// of one to all of them, and the source stays as it is for all (syncEndpoint in pkg/proxy/ipvs/proxier.go).
+    /// </summary>
+    public bool IsIpvs { get; init; }
+
     /// <summary>Whether it tells pods from others, which lets them past externalTrafficPolicy Local; null when that cannot be told.</summary>
     public bool? KnowsPods => MarksOutside == true && MarksPods == false ? true : MarksOutside == false ? false : null;
 }
@@ -79,7 +85,7 @@ internal sealed record ProxyHabits(bool? MarksPods, bool? MarksNode, bool? Marks
 /// <summary>
 /// The packets for a Service port that a node can meet: from its pods, from itself and from outside, to each of the Service's addresses, and
 /// from each backend to its own Service. What becomes of them is what kube-proxy promises in every mode (syncProxyRules in
-/// pkg/proxy/iptables/proxier.go and pkg/proxy/nftables/proxier.go).
+/// pkg/proxy/iptables/proxier.go and pkg/proxy/nftables/proxier.go), IPVS mode's own ways excepted.
 /// </summary>
 internal static class Traffic
 {
@@ -91,16 +97,19 @@ internal static class Traffic
     /// <param name="ipv6">The family.</param>
     /// <param name="endpoints">Its endpoints of that family.</param>
     /// <param name="vantage">The node.</param>
-    /// <param name="nodePortAddress">The node's address at which it serves node ports; null when none is known.</param>
+    /// <param name="nodePortAddresses">The node's addresses at which it serves node ports, of which one stands for all but in IPVS mode; none when not known.</param>
     /// <param name="habits">What the node's kube-proxy does beyond what the objects say.</param>
-    public static IEnumerable<TrafficCase> Of(Service service, ServicePort port, bool ipv6, EndpointChoice endpoints, Vantage vantage, IpAddress? nodePortAddress, ProxyHabits habits)
+    public static IEnumerable<TrafficCase> Of(Service service, ServicePort port, bool ipv6, EndpointChoice endpoints, Vantage vantage, ImmutableArray<IpAddress> nodePortAddresses, ProxyHabits habits)
     {
         var protocol = ServiceMeaning.ProtocolOf(port);
-        foreach (var (kind, to) in ServiceMeaning.Addresses(service, port, ipv6, nodePortAddress))
+        IpAddress? nodePortAddress = nodePortAddresses.IsEmpty ? null : nodePortAddresses[0];
+        var addresses = ServiceMeaning.Addresses(service, port, ipv6, nodePortAddress);
+        var others = addresses.LastOrDefault() is { Kind: ServiceAddressKind.NodePort } first ? nodePortAddresses.Skip(1).Select(a => first with { At = first.At with { Address = a } }) : [];
+        foreach (var (kind, to) in addresses.Concat(others))
         {
             if (kind == ServiceAddressKind.Cluster)
             {
-                foreach (var one in ToClusterAddress(service, endpoints, vantage, habits, to, protocol))
+                foreach (var one in ToClusterAddress(service, port, endpoints, vantage, habits, to, protocol))
                 {
                     yield return one;
                 }
@@ -122,9 +131,10 @@ internal static class Traffic
         }
     }
 
-    private static IEnumerable<TrafficCase> ToClusterAddress(Service service, EndpointChoice endpoints, Vantage vantage, ProxyHabits habits, AddressPort to, IpProtocol protocol)
+    private static IEnumerable<TrafficCase> ToClusterAddress(Service service, ServicePort port, EndpointChoice endpoints, Vantage vantage, ProxyHabits habits, AddressPort to, IpProtocol protocol)
     {
         var isLocal = service.Spec.InternalTrafficPolicy == "Local";
+        endpoints = habits.IsIpvs && isLocal ? OfIpvs(endpoints, isReachable: IsReachableFromOutside(service, port)) : endpoints;
         var backends = isLocal ? endpoints.Local : endpoints.Cluster;
         foreach (var from in Everybody)
         {
@@ -161,6 +171,7 @@ internal static class Traffic
         Service service, EndpointChoice endpoints, Vantage vantage, ProxyHabits habits, ServiceAddressKind kind, AddressPort to, IpProtocol protocol, ImmutableArray<IpNetwork> ranges)
     {
         var isLocal = service.Spec.ExternalTrafficPolicy == "Local";
+        endpoints = habits.IsIpvs && isLocal ? OfIpvs(endpoints, isReachable: true) : endpoints;
         foreach (var from in Everybody)
         {
             if (from != Origin.Outside && kind == ServiceAddressKind.External && !habits.ServesPodsAtExternal)
@@ -173,10 +184,12 @@ internal static class Traffic
                 continue;
             }
 
-            if (ranges.IsEmpty || Contain(ranges, packet.Tuple.Source.Address))
+            // What the node sends to an address of kube-ipvs0 has that as its source, but it is the node's own that has to be in a range.
+            var source = habits.IsIpvs && from == Origin.Node && vantage.Own(!to.Address.IsIPv4) is { } own ? own : packet.Tuple.Source.Address;
+            if (ranges.IsEmpty || Contain(ranges, source))
             {
                 // What the node itself sends elsewhere passes no rule that refuses it, in iptables mode.
-                if (Allowed(from, kind, packet) is { } one && (from != Origin.Node || kind == ServiceAddressKind.NodePort || one.Fate == Fate.Translated))
+                if (Allowed(from, kind, packet) is { } one && (from != Origin.Node || kind == ServiceAddressKind.NodePort || habits.IsIpvs || one.Fate == Fate.Translated))
                 {
                     yield return one;
                 }
@@ -202,6 +215,7 @@ internal static class Traffic
         TrafficCase? Allowed(Origin from, ServiceAddressKind which, VirtualPacket packet) => (isLocal, from) switch
         {
             (false, _) => Decided(from, which, packet, endpoints, false) with { Masquerade = true },
+            _ when habits.IsIpvs => Decided(from, which, packet, endpoints, true) with { Masquerade = false },
             (true, Origin.Node) => Decided(from, which, packet, endpoints, false) with { Masquerade = true, IsDroppedForOthers = endpoints.Local.IsEmpty },
             (true, Origin.Pod) => habits.KnowsPods switch
             {
@@ -212,6 +226,14 @@ internal static class Traffic
             _ => Decided(from, which, packet, endpoints, true) with { Masquerade = false },
         };
     }
+
+    private static bool IsReachableFromOutside(Service service, ServicePort port)
+        => port.NodePort > 0 || !service.Spec.ExternalIPs.IsEmpty || service.Status.LoadBalancer.Ingress.Any(i => i is { Ip: not null, IpMode: not "Proxy" });
+
+    // For want of an endpoint of the node's own, policy Local leads to all, unless nothing but the cluster address is served: then there is no other
+    // list of endpoints to take them from, and the virtual server refuses.
+    private static EndpointChoice OfIpvs(EndpointChoice endpoints, bool isReachable) => !endpoints.Local.IsEmpty ? endpoints
+        : endpoints with { Local = isReachable ? endpoints.Cluster : [], IsLocalCertain = endpoints is { IsLocalCertain: true, IsClusterCertain: true }, HasAny = isReachable && endpoints.HasAny };
 
     private static TrafficCase Decided(Origin from, ServiceAddressKind kind, VirtualPacket packet, EndpointChoice endpoints, bool isLocal)
     {

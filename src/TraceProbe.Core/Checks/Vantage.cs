@@ -31,12 +31,14 @@ public sealed class Vantage
 
     private readonly ImmutableArray<IpAddress> _pods;
     private readonly ImmutableArray<IpAddress> _inPrefix;
+    private readonly ImmutableArray<IpAddress> _local;
 
     /// <summary>Makes a vantage.</summary>
     /// <param name="cluster">The cluster's objects.</param>
     /// <param name="node">The node's name in them; null when not known.</param>
     /// <param name="routes">The node's routes; null when not known.</param>
-    public Vantage(ClusterSnapshot cluster, string? node, RouteTable? routes)
+    /// <param name="bound">Services' addresses that are taken to be the node's own, since its routes do not tell.</param>
+    public Vantage(ClusterSnapshot cluster, string? node, RouteTable? routes, IEnumerable<IpAddress>? bound = null)
     {
         ArgumentNullException.ThrowIfNull(cluster);
         Node = node;
@@ -50,7 +52,8 @@ public sealed class Vantage
 
         foreach (var route in routes?.Routes ?? [])
         {
-            if (route.Type == "local" && route.Prefix.PrefixLength == route.Prefix.Address.Width && !route.Prefix.Address.IsLoopback && !IsLinkLocal(route.Prefix.Address))
+            // Those of kube-ipvs0 are Services', and no packet that leaves the node has one.
+            if (route.Type == "local" && route.Device != ProxyRules.IpvsInterface && route.Prefix.PrefixLength == route.Prefix.Address.Width && !route.Prefix.Address.IsLoopback && !IsLinkLocal(route.Prefix.Address))
             {
                 addresses.Add(route.Prefix.Address);
             }
@@ -62,6 +65,7 @@ public sealed class Vantage
         }
 
         Addresses = [.. addresses.Distinct()];
+        _local = bound is null ? Addresses : [.. Addresses.Concat(bound).Distinct()];
         // The node's pods; where the node is not known, any will do.
         _pods = [.. cluster.Pods.Where(p => !p.Spec.HostNetwork && p.Status.Phase is not ("Succeeded" or "Failed") && (known is null || p.Spec.NodeName == node))
             .Take(MostPods).SelectMany(p => p.Status.PodIPs.Select(i => (string?)i.Ip).Append(p.Status.PodIP)).Select(t => IpAddress.TryParse(t, null, out var a) ? a : default)
@@ -107,7 +111,7 @@ public sealed class Vantage
         var ipv6 = !to.Address.IsIPv4;
         IpAddress? source = from switch
         {
-            Origin.Node => Own(ipv6),
+            Origin.Node => SourceTo(to.Address),
             Origin.Outside => First(ipv6 ? OutsideIPv6 : OutsideIPv4, a => !others(a)),
             _ => First(_pods, a => a.IsIPv4 != ipv6 && !others(a)) ?? First(_inPrefix, a => a.IsIPv4 != ipv6 && !others(a)),
         };
@@ -125,9 +129,13 @@ public sealed class Vantage
         FromNode = from == Origin.Node,
         InInterface = from == Origin.Node ? null : InterfaceOf(from, source),
         BridgePort = from == Origin.Pod ? null : "",
-        LocalAddresses = Addresses,
+        LocalAddresses = _local,
         Routes = Routes,
     };
+
+    // What goes to an address of the node's own comes from it.
+    private IpAddress? SourceTo(IpAddress destination)
+        => Routes is null && _local.Contains(destination) ? destination : Routes?.Lookup(destination) is { Type: "local" } route && route.Prefix.PrefixLength == destination.Width ? route.Source ?? destination : Own(!destination.IsIPv4);
 
     // A pod is behind the interface of its own route or its node's pod prefix; the default route leads elsewhere.
     private string? InterfaceOf(Origin from, IpAddress source)

@@ -420,7 +420,7 @@ public static class IptablesSave
                     }
 
                     break;
-                case "tcp" or "udp" or "sctp" or "dccp" or "udplite" or "multiport" or "mark" or "connmark" or "conntrack" or "state" or "physdev" or "set" or "iprange":
+                case "tcp" or "udp" or "sctp" or "dccp" or "udplite" or "multiport" or "mark" or "connmark" or "conntrack" or "state" or "physdev" or "set" or "iprange" or "ipvs":
                     ReadOptions(module, section, ref words, line);
                     return;
             }
@@ -493,6 +493,14 @@ public static class IptablesSave
                     return new RuleMatch.Direction(Need(ref words, line, ref not).Equals("ORIGINAL", StringComparison.OrdinalIgnoreCase) != not);
                 case "--match-set":
                     return new RuleMatch.InSet(Need(ref words, line, ref not).ToString(), Need(ref words, line).ToString(), not);
+                case "--ipvs" when module is "ipvs":
+                    return new RuleMatch.Scheduled(null, null, null, not);
+                case "--vproto" when module is "ipvs":
+                    return ProtocolOf(Need(ref words, line, ref not)) is { } taken ? new RuleMatch.Scheduled(taken, null, null, not) : null;
+                case "--vaddr" when module is "ipvs":
+                    return TryNetwork(Need(ref words, line, ref not), out network) ? new RuleMatch.Scheduled(null, network, null, not) : null;
+                case "--vport" when module is "ipvs":
+                    return TryRange(Need(ref words, line, ref not), ':', out range) && range.First == range.Last ? new RuleMatch.Scheduled(null, null, range.First, not) : null;
                 case "--physdev-is-in":
                     return new RuleMatch.PhysicalDevice(PhysicalDeviceQuestion.IsIn, null, not);
                 case "--physdev-is-out":

@@ -12,10 +12,10 @@ public enum ProxyChain
     /// <summary>Traffic for one Service port from outside: <c>KUBE-EXT-</c>, <c>KUBE-XLB-</c>; <c>external-</c>.</summary>
     External,
 
-    /// <summary>Who may use a load balancer address: <c>KUBE-FW-</c>, <c>KUBE-PROXY-FIREWALL</c>; <c>firewall-</c>, <c>@firewall-ips</c>.</summary>
+    /// <summary>Who may use a load balancer address: <c>KUBE-FW-</c>, <c>KUBE-PROXY-FIREWALL</c>, <c>KUBE-SOURCE-RANGES-FIREWALL</c>; <c>firewall-</c>, <c>@firewall-ips</c>.</summary>
     Firewall,
 
-    /// <summary>Picks an endpoint of one Service port: <c>KUBE-SVC-</c>, <c>KUBE-SVL-</c>; <c>service-</c>, <c>local-</c>.</summary>
+    /// <summary>Picks an endpoint of one Service port: <c>KUBE-SVC-</c>, <c>KUBE-SVL-</c>; <c>service-</c>, <c>local-</c>; a virtual server of IPVS.</summary>
     Service,
 
     /// <summary>Translates to one endpoint: <c>KUBE-SEP-</c>; <c>endpoint-</c>.</summary>
@@ -50,6 +50,11 @@ public static class ProxyChains
     {
         ArgumentNullException.ThrowIfNull(table);
         ArgumentNullException.ThrowIfNull(chain);
+        if (table == "ipvs")
+        {
+            return ProxyChain.Service;
+        }
+
         if (table is "ip kube-proxy" or "ip6 kube-proxy")
         {
             return OfNftables(chain);
@@ -72,7 +77,8 @@ public static class ProxyChains
             "POSTROUTING" => ProxyChain.Postrouting,
             "FORWARD" or "FIREWALL" or "PROXY-CANARY" or "KUBELET-CANARY" or "KUBELET-HINT" => ProxyChain.Other,
             // IPVS mode's, which ask ipsets.
-            "LOAD-BALANCER" or "NODE-PORT" or "IPVS-FILTER" or "IPVS-OUT-FILTER" or "SOURCE-RANGES-FIREWALL" => ProxyChain.Other,
+            "LOAD-BALANCER" or "NODE-PORT" or "IPVS-FILTER" or "IPVS-OUT-FILTER" => ProxyChain.Other,
+            "SOURCE-RANGES-FIREWALL" => ProxyChain.Firewall,
             _ when rest.StartsWith("SVC-") || rest.StartsWith("SVL-") => ProxyChain.Service,
             _ when rest.StartsWith("SEP-") => ProxyChain.Endpoint,
             _ when rest.StartsWith("EXT-") || rest.StartsWith("XLB-") => ProxyChain.External,
@@ -117,14 +123,17 @@ public static class ProxyChains
 
         foreach (var match in rule.Matches)
         {
-            if (match is RuleMatch.Commented or RuleMatch.Mark or RuleMatch.ConnectionState
+            if (match is RuleMatch.Commented or RuleMatch.Mark or RuleMatch.ConnectionState or RuleMatch.InSet or RuleMatch.Scheduled
                 || chain == ProxyChain.Firewall && match is RuleMatch.Source or RuleMatch.Lookup)
             {
                 return true;
             }
         }
 
-        return rule.Chain == "reject-chain" && rule.Target is RuleTarget.Reject;
+        // In IPVS mode: -A KUBE-SERVICES -s 127.0.0.0/8 -j RETURN, -A KUBE-SOURCE-RANGES-FIREWALL -j DROP.
+        return rule.Chain == "reject-chain" && rule.Target is RuleTarget.Reject
+            || rule.Chain == "KUBE-SOURCE-RANGES-FIREWALL" && rule.Target is RuleTarget.Drop && rule.Matches.IsEmpty
+            || rule.Chain == "KUBE-SERVICES" && rule.Target is RuleTarget.Return && rule.Matches is [RuleMatch.Source { Negated: false, Network.Address.IsLoopback: true }];
     }
 
     /// <summary>

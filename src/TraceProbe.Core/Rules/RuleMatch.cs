@@ -133,6 +133,13 @@ public abstract record RuleMatch(bool Negated)
     /// <param name="Negated">Whether the packet must not be in it.</param>
     public sealed record InSet(string Name, string Fields, bool Negated) : RuleMatch(Negated);
 
+    /// <summary>That IPVS took it (<c>-m ipvs</c>), and as what it was sent to the virtual server; one condition each.</summary>
+    /// <param name="OfProtocol">The virtual server's protocol; null when not asked.</param>
+    /// <param name="OfAddress">Its address; null when not asked.</param>
+    /// <param name="OfPort">Its port; null when not asked.</param>
+    /// <param name="Negated">Whether it must not be so. A packet that IPVS did not take meets only the bare negation.</param>
+    public sealed record Scheduled(IpProtocol? OfProtocol, IpNetwork? OfAddress, ushort? OfPort, bool Negated) : RuleMatch(Negated);
+
     /// <summary>nft: fields of the packet, looked up in a set of a table.</summary>
     /// <param name="Fields">The fields, in the order of the set's elements.</param>
     /// <param name="Set">The set.</param>

@@ -8,13 +8,13 @@ public sealed record RuleRef
     /// <summary>Whether it should be there and is not; <see cref="Raw"/> is then how kube-proxy would write it.</summary>
     public bool IsMissing { get; init; }
 
-    /// <summary>The command that shows its like: <c>iptables-legacy</c>, <c>ip6tables-nft</c>, <c>nft</c>, …; null when not known.</summary>
+    /// <summary>The command that shows its like: <c>iptables-legacy</c>, <c>ip6tables-nft</c>, <c>nft</c>, <c>ipvsadm</c>, <c>ipset</c>, …; null when not known.</summary>
     public string? Tool { get; init; }
 
-    /// <summary>The table.</summary>
+    /// <summary>The table; <c>ipvs</c> for virtual servers, <c>ipset</c> for members of ipsets.</summary>
     public required string Table { get; init; }
 
-    /// <summary>The chain; of an element of a verdict map the map's, with an <c>@</c> before it.</summary>
+    /// <summary>The chain; of an element of a verdict map the map's, with an <c>@</c> before it; of IPVS's the virtual server, of a member its set.</summary>
     public required string Chain { get; init; }
 
     /// <summary>The position in the chain, from 1; null when it is missing.</summary>
@@ -57,12 +57,13 @@ public sealed record RuleRef
     {
         RuleBackend.Legacy => isIPv6 ? "ip6tables-legacy" : "iptables-legacy",
         RuleBackend.Nft => isIPv6 ? "ip6tables-nft" : "iptables-nft",
+        RuleBackend.Ipvs => "ipvsadm",
         _ => "nft",
     };
 
-    /// <summary>Where it is or should be, in words: <c>nat KUBE-SERVICES rule 7</c>, <c>ip kube-proxy @service-ips element 3</c>.</summary>
-    public string Where => Position is { } position
-        ? string.Create(CultureInfo.InvariantCulture, $"{Table} {Chain} {(Chain.StartsWith('@') ? "element" : "rule")} {position}") : $"{Table} {Chain}";
+    /// <summary>Where it is or should be, in words: <c>nat KUBE-SERVICES rule 7</c>, <c>ip kube-proxy @service-ips element 3</c>, <c>ipvs -t 10.96.0.1:443</c>.</summary>
+    public string Where => Position is { } position && Table != "ipvs"
+        ? string.Create(CultureInfo.InvariantCulture, $"{Table} {Chain} {(Chain.StartsWith('@') ? "element" : Table == "ipset" ? "member" : "rule")} {position}") : $"{Table} {Chain}";
 
     /// <inheritdoc/>
     public override string ToString() => IsMissing ? $"missing from {Where}: {Raw}" : $"{Where}: {Raw}";

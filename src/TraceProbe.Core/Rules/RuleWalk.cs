@@ -278,7 +278,9 @@ public sealed class RuleWalk
         public bool SourceSettled;
         public bool Masquerade;
         public IpAddress? SourceBecomes;
-        public bool Scheduled;
+
+        // What it was sent to when IPVS took it.
+        public AddressPort? Scheduled;
 
         // Where it is: the hook, the next of its base chains, the chain, the rule and, within a rule taken up again, the condition.
         public Hook Hook;
@@ -666,7 +668,7 @@ public sealed class RuleWalk
         private bool Schedule(Position p, IpvsTable table, List<WalkBranch> ends, int openQuestions)
         {
             const ushort ftpData = 20; // never scheduled, since the server opens it
-            if (p.Scheduled || p.Tuple.Source.Port == ftpData || p.Tuple.Protocol == IpProtocol.Tcp && (packet.Flags & TcpFlags.Syn) == 0
+            if (p.Scheduled is not null || p.Tuple.Source.Port == ftpData || p.Tuple.Protocol == IpProtocol.Tcp && (packet.Flags & TcpFlags.Syn) == 0
                 || table.Find(p.Tuple.Protocol, p.Tuple.Destination, p.Mark) is not { } server)
             {
                 return true;
@@ -738,11 +740,11 @@ public sealed class RuleWalk
         // ip_vs_nat_xmit: to another host it goes out as if the node had sent it, with IPVS leaving it alone from then on; to the node itself it goes on where it is.
         private void Forward(Position p, IpvsTable table, Rule rule, AddressPort to)
         {
+            p.Scheduled = p.Tuple.Destination;
             p.Tuple = p.Tuple with { Destination = to };
             p.Backend = to;
             p.Chain = rule.Chain;
             p.DestinationSettled = true;
-            p.Scheduled = true;
             p.Frame = null;
             if (table.IsTracked is null)
             {
@@ -934,7 +936,7 @@ public sealed class RuleWalk
 
         // Before conntrack has seen it, a packet belongs to no connection; the node's own to itself was seen when it left.
         private ConntrackState StateOf(Position p)
-            => p.Stop!.Hook.Priority > ConnectionKnown || p.Scheduled || p.Hook is not (Hook.Prerouting or Hook.Output) || packet.FromNode && p.Hook == Hook.Prerouting ? p.State
+            => p.Stop!.Hook.Priority > ConnectionKnown || p.Scheduled is not null || p.Hook is not (Hook.Prerouting or Hook.Output) || packet.FromNode && p.Hook == Hook.Prerouting ? p.State
                 : (p.State & ConntrackState.Untracked) != 0 ? ConntrackState.Untracked : ConntrackState.Invalid;
 
         private string? Entering(Position p) => !packet.FromNode ? p.Hook == Hook.Output ? "" : packet.InInterface : p.Hook is Hook.Prerouting or Hook.Input ? "lo" : "";
@@ -1170,6 +1172,14 @@ public sealed class RuleWalk
                     return Is(false, match);
                 case RuleMatch.InSet set:
                     return p.Stop!.Set.IpSets?.GetValueOrDefault(set.Name) is { } named ? Negate(IsIn(named, set.Fields, p), set.Negated) : Truth.Open;
+                case RuleMatch.Scheduled when packet.Connection is not null:
+                    return Truth.Open; // of later packets IPVS's own table of connections tells
+                case RuleMatch.Scheduled { OfProtocol: null, OfAddress: null, OfPort: null }:
+                    return Is(p.Scheduled is not null, match);
+                case RuleMatch.Scheduled taken:
+                    // xt_ipvs.c, ipvs_mt
+                    return p.Scheduled is not { } virtualServer ? Truth.No
+                        : Is((taken.OfProtocol ?? p.Tuple.Protocol) == p.Tuple.Protocol && taken.OfAddress?.Contains(virtualServer.Address) != false && (taken.OfPort ?? virtualServer.Port) == virtualServer.Port, match);
                 case RuleMatch.Family family:
                     return Is(family.IsIPv6 != p.Tuple.Destination.Address.IsIPv4, match);
                 case RuleMatch.Lookup lookup:

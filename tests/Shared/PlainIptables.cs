@@ -1,11 +1,11 @@
 using System.Globalization;
 using System.Net;
 
-namespace TraceProbe.Cluster.Tests.Mutations;
+namespace TraceProbe.Tests;
 
 /// <summary>A packet for <see cref="PlainIptables"/>.</summary>
 /// <param name="Protocol">tcp, udp or sctp.</param>
-/// <param name="Source">The source address.</param>
+/// <param name="Source">The source address; empty for the one that the node takes for that destination.</param>
 /// <param name="Destination">The destination address.</param>
 /// <param name="Port">The destination port.</param>
 /// <param name="FromNode">Whether the node sends it.</param>
@@ -21,11 +21,46 @@ internal sealed class PlainIptables
 {
     private readonly Dictionary<string, List<Line>> _chains = new(StringComparer.Ordinal);
     private readonly Dictionary<string, string> _policies = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, List<string>> _servers = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (string Type, HashSet<string> Members)> _sets = new(StringComparer.Ordinal);
     private readonly HashSet<string> _own;
+    private readonly string _address;
 
-    public PlainIptables(IEnumerable<string> dump, IEnumerable<string> ownAddresses)
+    /// <summary>Takes dumps.</summary>
+    /// <param name="dump">Of iptables-save.</param>
+    /// <param name="ownAddresses">The node's addresses, the one it sends from first.</param>
+    /// <param name="ipvsadm">Of <c>ipvsadm -Sn</c>.</param>
+    /// <param name="ipset">Of <c>ipset save</c>.</param>
+    public PlainIptables(IEnumerable<string> dump, IEnumerable<string> ownAddresses, IEnumerable<string>? ipvsadm = null, IEnumerable<string>? ipset = null)
     {
         _own = [.. ownAddresses];
+        _address = ownAddresses.First();
+        foreach (var words in (ipvsadm ?? []).Select(l => l.Split(' ')))
+        {
+            // -A -t 10.96.0.1:443 -s rr; -a -t 10.96.0.1:443 -r 172.30.0.11:6443 -m -w 1
+            var key = words is [_, var protocol, var at, ..] ? $"{protocol switch { "-t" => "tcp", "-u" => "udp", _ => "sctp" }} {at}" : "";
+            if (words[0] == "-A")
+            {
+                _servers[key] = [];
+            }
+            else if (words[0] == "-a" && words[^1] != "0")
+            {
+                _servers[key].Add(words[4]);
+            }
+        }
+
+        foreach (var words in (ipset ?? []).Select(l => l.Split(' ')))
+        {
+            if (words[0] == "create")
+            {
+                _sets[words[1]] = (words[2], []);
+            }
+            else if (words[0] == "add")
+            {
+                _sets[words[1]].Members.Add(words[2]);
+            }
+        }
+
         var table = "";
         foreach (var text in dump)
         {
@@ -113,6 +148,8 @@ internal sealed class PlainIptables
 
     private sealed class Run(PlainIptables tables, PlainPacket packet, List<bool> dice, HashSet<string>? chains, HashSet<string>? rules)
     {
+        private readonly string _source = packet.Source.Length > 0 ? packet.Source : tables._own.Contains(packet.Destination) ? packet.Destination : tables._address;
+        private string? _scheduled;
         private string _destination = packet.Destination;
         private int _port = packet.Port;
         private uint _mark;
@@ -127,10 +164,65 @@ internal sealed class PlainIptables
         public string End()
         {
             var fate = packet.FromNode
-                ? Hook("OUTPUT", "raw", "mangle", "nat", "filter") ?? Hook("POSTROUTING", "mangle", "nat") ?? (IsOwn ? Hook("PREROUTING", "raw", "mangle") ?? Hook("INPUT", "mangle", "filter") : null)
-                : Hook("PREROUTING", "raw", "mangle", "nat") ?? (IsOwn ? Hook("INPUT", "mangle", "filter", "nat") : Hook("FORWARD", "mangle", "filter") ?? Hook("POSTROUTING", "mangle", "nat"));
+                ? Hook("OUTPUT", "raw", "mangle", "nat") ?? Schedule() ?? Hook("OUTPUT", "filter") ?? Hook("POSTROUTING", "mangle", "nat") ?? (IsOwn ? Hook("PREROUTING", "raw", "mangle") ?? Hook("INPUT", "mangle", "filter") : null)
+                : Hook("PREROUTING", "raw", "mangle", "nat") ?? (IsOwn ? Hook("INPUT", "mangle", "filter") ?? Schedule() ?? (IsOwn ? Hook("INPUT", "nat") : Hook("OUTPUT", "raw", "mangle", "filter") ?? Hook("POSTROUTING", "mangle", "nat"))
+                    : Hook("FORWARD", "mangle", "filter") ?? Hook("POSTROUTING", "mangle", "nat"));
             // Whose source changes that goes on as it is, is no concern of Services.
             return fate ?? (!_translated ? "as it is" : $"{_destination}:{_port}{(_masqueraded ? " masqueraded" : "")}");
+        }
+
+        // IPVS: by turns to the real servers, out through the output hook when they are elsewhere.
+        private string? Schedule()
+        {
+            if (!tables._servers.TryGetValue($"{packet.Protocol} {_destination}:{_port}", out var real))
+            {
+                return null;
+            }
+
+            if (real.Count == 0)
+            {
+                return "rejected";
+            }
+
+            var i = 0;
+            while (i < real.Count - 1 && !Throw(1.0 / (real.Count - i)))
+            {
+                i++;
+            }
+
+            _scheduled = $"{packet.Protocol} {_destination}:{_port}";
+            _destination = real[i][..real[i].LastIndexOf(':')];
+            _port = int.Parse(real[i].AsSpan(real[i].LastIndexOf(':') + 1), CultureInfo.InvariantCulture);
+            _translated = true;
+            return packet.FromNode && !IsOwn ? Hook("OUTPUT", "raw", "mangle") : null;
+        }
+
+        private bool Throw(double share)
+        {
+            if (_thrown == dice.Count)
+            {
+                dice.Add(true);
+            }
+
+            var held = dice[_thrown++];
+            Probability *= held ? share : 1 - share;
+            return held;
+        }
+
+        private bool IsIn(string name, string directions)
+        {
+            var (type, members) = tables._sets[name];
+            var parts = directions.Split(',').Select(d => d == "src" ? _source : _destination).ToArray();
+            var port = string.Create(CultureInfo.InvariantCulture, $"{packet.Protocol}:{_port}");
+            return type switch
+            {
+                "bitmap:port" => packet.Protocol != "sctp" && members.Contains(_port.ToString(CultureInfo.InvariantCulture)),
+                "hash:ip" => members.Contains(parts[0]),
+                "hash:ip,port" => members.Contains($"{parts[0]},{port}"),
+                "hash:ip,port,ip" => members.Contains($"{parts[0]},{port},{parts[2]}"),
+                "hash:ip,port,net" => members.Any(m => m.StartsWith($"{parts[0]},{port},", StringComparison.Ordinal) && Within(parts[2], m[(m.LastIndexOf(',') + 1)..])),
+                _ => throw new NotSupportedException(type),
+            };
         }
 
         private string? Hook(string chain, params string[] names)
@@ -228,8 +320,23 @@ internal sealed class PlainIptables
                         continue;
                     case "--reap" or "--rsource":
                         continue;
+                    case "--match-set":
+                        holds = IsIn(line.Words[++i], line.Words[++i]);
+                        break;
+                    case "--vproto":
+                        i++;
+                        holds = _scheduled is not null;
+                        break;
+                    case "--vaddr":
+                        i++;
+                        holds = _scheduled?.Contains($" {line.Words[i].Split('/')[0]}:", StringComparison.Ordinal) == true;
+                        break;
+                    case "--vport":
+                        i++;
+                        holds = _scheduled?.EndsWith($":{line.Words[i]}", StringComparison.Ordinal) == true;
+                        break;
                     case "-s":
-                        holds = Within(packet.Source, line.Words[++i]);
+                        holds = Within(_source, line.Words[++i]);
                         break;
                     case "-d":
                         holds = Within(_destination, line.Words[++i]);
@@ -254,7 +361,7 @@ internal sealed class PlainIptables
                         break;
                     case "--src-type":
                         i++;
-                        holds = tables._own.Contains(packet.Source);
+                        holds = tables._own.Contains(_source);
                         break;
                     case "--physdev-is-in":
                         holds = false;
@@ -276,13 +383,7 @@ internal sealed class PlainIptables
                         }
 
                         var share = double.Parse(line.Words[i], CultureInfo.InvariantCulture);
-                        if (_thrown == dice.Count)
-                        {
-                            dice.Add(true);
-                        }
-
-                        holds = dice[_thrown++];
-                        Probability *= holds ? share : 1 - share;
+                        holds = Throw(share);
                         break;
                     default:
                         throw new NotSupportedException($"'{line.Words[i]}' in {line.Text}");
