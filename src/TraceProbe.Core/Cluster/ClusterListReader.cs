@@ -123,12 +123,7 @@ public sealed class ClusterListReader(Func<string, string, string> yamlToJson)
         if (_configMaps.Count > 0)
         {
             settings = ClusterSettings.Of(_configMaps.Values, unread);
-            (domain, from) = settings switch
-            {
-                { Kubelet: { ClusterDomain: { } told } kubelet } => (told, kubelet.From),
-                { DnsDomain: { } told } => (told, settings.DnsDomainFrom),
-                _ => (domain, from),
-            };
+            (domain, from) = settings.ClusterDomain is var (name, source) ? (name, source) : (domain, from);
         }
 
         return new ClusterSnapshot
@@ -363,7 +358,8 @@ public sealed class ClusterListReader(Func<string, string, string> yamlToJson)
                     break;
                 case "ConfigMap" when Head.Peek(reader, all: true) is { Name: { } name } head && ConfigMap.IsUsed(head.Namespace, name):
                     var map = _objects.ReadConfigMap(ref reader);
-                    _configMaps[Key(map.Metadata)] = map with { Data = WithJson(file.Name, map.Data) };
+                    var source = file.Name;
+                    _configMaps[Key(map.Metadata)] = map.WithJson((name, text) => yamlToJson($"{source}: {name}", text));
                     break;
                 default:
                     reader.Skip();
@@ -375,20 +371,6 @@ public sealed class ClusterListReader(Func<string, string, string> yamlToJson)
             var head = Head.Peek(start, all: true);
             throw file.Error(e.Message, reader.TokenStartIndex, e, start.TokenStartIndex, $"{kind} {head.Namespace ?? "default"}/{head.Name ?? "(no name)"}: ");
         }
-    }
-
-    // A Corefile is no YAML; what the kubelet and kube-proxy are configured with is.
-    private ImmutableSortedDictionary<string, string> WithJson(string file, ImmutableSortedDictionary<string, string> data)
-    {
-        foreach (var (name, text) in data)
-        {
-            if (name is "kubelet" or "config.conf")
-            {
-                data = data.SetItem(name, yamlToJson($"{file}: {name}", text));
-            }
-        }
-
-        return data;
     }
 
     private static (string?, string) Key(ObjectMeta metadata) => (metadata.Namespace ?? "default", metadata.Name);

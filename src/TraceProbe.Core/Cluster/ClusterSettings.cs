@@ -26,6 +26,9 @@ public sealed record ClusterSettings
     /// <summary>What kubeadm tells all kube-proxies; null when not told.</summary>
     public KubeProxySettings? KubeProxy { get; init; }
 
+    /// <summary>The cluster's DNS domain and what tells it, the kubelets' word before CoreDNS's; null when neither tells.</summary>
+    public (string Name, string From)? ClusterDomain => Kubelet is { ClusterDomain: { } told } ? (told, Kubelet.From) : DnsDomain is { } domain ? (domain, DnsDomainFrom!) : null;
+
     /// <summary>Reads the settings from ConfigMaps.</summary>
     /// <param name="maps">The ConfigMaps, of whatever names.</param>
     /// <param name="unread">Given those that hold something else than they should, with the reason.</param>

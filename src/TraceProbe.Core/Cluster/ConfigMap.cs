@@ -25,4 +25,22 @@ public sealed record ConfigMap
             _ => false,
         };
     }
+
+    /// <summary>The same with JSON in the place of the YAML that is in it. A Corefile is no YAML; what the kubelet and kube-proxy are configured with is.</summary>
+    /// <param name="yamlToJson">Turns YAML into JSON that means the same, given what error messages are to call it.</param>
+    /// <exception cref="FormatException">It is no YAML.</exception>
+    public ConfigMap WithJson(Func<string, string, string> yamlToJson)
+    {
+        ArgumentNullException.ThrowIfNull(yamlToJson);
+        var data = Data;
+        foreach (var (name, text) in Data)
+        {
+            if (name is "kubelet" or "config.conf")
+            {
+                data = data.SetItem(name, yamlToJson(name, text));
+            }
+        }
+
+        return this with { Data = data };
+    }
 }

@@ -1,0 +1,265 @@
+using System.Globalization;
+using System.Net;
+using System.Runtime.InteropServices;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
+using System.Text.Json;
+
+namespace TraceProbe.Cluster.Api;
+
+/// <summary>
+/// Asks one API server, over HTTP/2 where it is spoken. What fails in passing is tried again, what the server asks to be left alone for is
+/// left alone, and credentials that are refused are renewed once.
+/// </summary>
+public sealed class ApiClient : IDisposable
+{
+    private const int MostOfAnError = 64 * 1024;
+
+    private readonly HttpClient _http;
+    private readonly RequestPace _pace;
+
+    /// <summary>A client for a server; it connects when it is first asked.</summary>
+    /// <param name="server">The server.</param>
+    /// <param name="options">How; the defaults without it.</param>
+    public ApiClient(ApiServer server, ApiClientOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(server);
+        Server = server;
+        Options = options ?? new ApiClientOptions();
+        _pace = new RequestPace(Options.RequestsPerSecond, Options.Burst, TimeProvider.System);
+        _http = new HttpClient(Handler(server, Options))
+        {
+            // What is waited for is bounded where it is read: a watch goes on for minutes.
+            Timeout = Timeout.InfiniteTimeSpan,
+            DefaultRequestVersion = HttpVersion.Version20,
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
+        };
+        _http.DefaultRequestHeaders.UserAgent.ParseAdd($"traceprobe/{typeof(ApiClient).Assembly.GetName().Version?.ToString(3)} (linux/{RuntimeInformation.OSArchitecture.ToString().ToLowerInvariant()})");
+        _http.DefaultRequestHeaders.Accept.ParseAdd("application/json");
+        foreach (var (name, value) in server.Impersonation)
+        {
+            _http.DefaultRequestHeaders.TryAddWithoutValidation(name, value);
+        }
+    }
+
+    /// <summary>The server.</summary>
+    public ApiServer Server { get; }
+
+    /// <summary>How it is asked.</summary>
+    internal ApiClientOptions Options { get; }
+
+    /// <summary>Gives back what it holds.</summary>
+    public void Dispose()
+    {
+        _http.Dispose();
+        Server.Credentials.Dispose();
+    }
+
+    /// <summary>Asks, until there is an answer with status 200.</summary>
+    /// <param name="path">Path and query.</param>
+    /// <param name="stall">How long nothing may come before what was begun is given up.</param>
+    /// <param name="cancellation">Stops it.</param>
+    /// <exception cref="ApiException">There was none.</exception>
+    internal async Task<JsonStream> GetAsync(string path, TimeSpan stall, CancellationToken cancellation)
+    {
+        var backoff = new Backoff(Options.FirstPause, Options.LongestPause);
+        var renewed = false;
+        for (var attempt = 1; ; attempt++)
+        {
+            ApiException failure;
+            try
+            {
+                return await AskAsync(path, renewed, stall, cancellation).ConfigureAwait(false);
+            }
+            catch (ApiException e)
+            {
+                failure = e;
+            }
+
+            if (failure.Status == 401 && Server.Credentials.CanRenew && !renewed)
+            {
+                renewed = true;
+                continue;
+            }
+
+            // A server that is not reached at all is mostly one that was never there: somebody waits for the answer.
+            if (!failure.IsPassing || attempt >= (failure.Status == 0 ? Math.Min(2, Options.Attempts) : Options.Attempts))
+            {
+                throw failure;
+            }
+
+            await backoff.PauseAsync(failure.RetryAfter, cancellation).ConfigureAwait(false);
+        }
+    }
+
+    private async Task<JsonStream> AskAsync(string path, bool renew, TimeSpan stall, CancellationToken cancellation)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, Server.Url.AbsoluteUri.TrimEnd('/') + path);
+        request.Headers.Host = Server.TlsServerName;
+        request.Headers.Authorization = await Server.Credentials.HeaderAsync(renew, cancellation).ConfigureAwait(false);
+        await _pace.WaitAsync(cancellation).ConfigureAwait(false);
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        limit.CancelAfter(stall);
+        HttpResponseMessage? answer = null;
+        try
+        {
+            answer = await _http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, limit.Token).ConfigureAwait(false);
+            if (answer.StatusCode == HttpStatusCode.OK)
+            {
+                return new JsonStream(await answer.Content.ReadAsStreamAsync(limit.Token).ConfigureAwait(false), Options.LargestObject, stall);
+            }
+
+            var said = await ErrorAsync(answer, limit.Token).ConfigureAwait(false);
+            answer.Dispose();
+            throw said;
+        }
+        catch (Exception e) when (e is HttpRequestException or IOException || (e is OperationCanceledException && !cancellation.IsCancellationRequested))
+        {
+            answer?.Dispose();
+            throw new ApiException(Unreached(e), e);
+        }
+    }
+
+    /// <summary>What to tell of an error that came in the middle of an answer.</summary>
+    internal ApiException Broken(Exception e) => new($"The answer of the API server {Server.Url.Authority} broke off: {e.Message}", e);
+
+    private string Unreached(Exception e)
+    {
+        var (where, from) = (Server.Url.Authority, Server.From);
+        for (var inner = e; inner is not null; inner = inner.InnerException)
+        {
+            if (inner is AuthenticationException)
+            {
+                return $"No trust in the API server {where} ({from}): {inner.Message} Look at the cluster's certificate-authority and tls-server-name.";
+            }
+        }
+
+        var why = e is OperationCanceledException ? "it did not answer in time." : $"{e.InnerException?.Message ?? e.Message}{(e.Message.EndsWith('.') ? "" : ".")}";
+        return $"The API server {where} ({from}) cannot be reached: {why} Is it the right context, and does kubectl get there?";
+    }
+
+    private async Task<ApiException> ErrorAsync(HttpResponseMessage answer, CancellationToken cancellation)
+    {
+        var (status, message) = ((int)answer.StatusCode, answer.ReasonPhrase);
+        using (var body = new JsonStream(await answer.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false), MostOfAnError, Options.Stall))
+        {
+            try
+            {
+                while (await body.FillAsync(wait: false, cancellation).ConfigureAwait(false))
+                {
+                }
+
+                message = StatusOf(body.Arrived, ref status) ?? message;
+            }
+            catch (Exception e) when (e is ApiException or IOException or HttpRequestException)
+            {
+                // The status itself says enough.
+            }
+        }
+
+        var asked = answer.Headers.RetryAfter is not { } retry ? (TimeSpan?)null : retry.Delta ?? (retry.Date - TimeProvider.System.GetUtcNow());
+        return new ApiException(Message(status, message ?? "")) { Status = status, RetryAfter = asked > TimeSpan.Zero ? asked : null };
+    }
+
+    /// <summary>An error that the server told within a watch, as a Status.</summary>
+    internal ApiException ErrorOf(ReadOnlySpan<byte> statusObject)
+    {
+        var status = 0;
+        var message = StatusOf(statusObject, ref status);
+        return new ApiException(Message(status, message ?? "no reason given")) { Status = status };
+    }
+
+    private string Message(int status, string said)
+    {
+        var (where, user) = ($"The API server {Server.Url.Authority} ({Server.From})", Server.Credentials.User is { } name ? $"user {name}" : "the credentials");
+        return status switch
+        {
+            401 => $"{where} does not accept {user}: {said}. A token or certificate has probably expired; log in again, or renew it in the kubeconfig.",
+            403 => said,
+            404 => $"{where} does not know this: {said}.",
+            429 => $"{where} has too much to do: {said}.",
+            _ => string.Create(CultureInfo.InvariantCulture, $"{where} answers {status}: {said}{(said.EndsWith('.') ? "" : ".")}"),
+        };
+    }
+
+    // {"kind":"Status","message":"services is forbidden: …","reason":"Forbidden","code":403}
+    private static string? StatusOf(ReadOnlySpan<byte> body, ref int status)
+    {
+        try
+        {
+            var json = new Utf8JsonReader(body);
+            string? message = null;
+            if (!json.Read() || json.TokenType != JsonTokenType.StartObject)
+            {
+                return null;
+            }
+
+            while (json.Read() && json.TokenType == JsonTokenType.PropertyName)
+            {
+                var (isMessage, isCode) = (json.ValueTextEquals("message"u8), json.ValueTextEquals("code"u8));
+                json.Read();
+                if (isMessage && json.TokenType == JsonTokenType.String)
+                {
+                    message = json.GetString();
+                }
+                else if (isCode && json.TokenType == JsonTokenType.Number && json.TryGetInt32(out var code))
+                {
+                    status = code;
+                }
+                else
+                {
+                    json.Skip();
+                }
+            }
+
+            return message;
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            return null;
+        }
+    }
+
+    private static SocketsHttpHandler Handler(ApiServer server, ApiClientOptions options)
+    {
+        var handler = new SocketsHttpHandler
+        {
+            AutomaticDecompression = DecompressionMethods.GZip,
+            ConnectTimeout = options.ConnectTimeout,
+            AllowAutoRedirect = false,
+            EnableMultipleHttp2Connections = true,
+            // A peer that is gone without a word is found out by pings, where HTTP/2 has them.
+            KeepAlivePingDelay = options.Stall,
+            KeepAlivePingTimeout = options.Stall,
+            MaxResponseHeadersLength = 64,
+        };
+        if (server.Proxy is { } proxy)
+        {
+            var through = new WebProxy(proxy);
+            if (proxy.UserInfo.Split(':', 2) is [{ Length: > 0 } name, var password])
+            {
+                through.Credentials = new NetworkCredential(Uri.UnescapeDataString(name), Uri.UnescapeDataString(password));
+            }
+
+            handler.Proxy = through;
+        }
+
+        if (server.Authorities is { } authorities)
+        {
+            var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            policy.CustomTrustStore.AddRange(authorities);
+            handler.SslOptions.CertificateChainPolicy = policy;
+        }
+
+        if (server.IsInsecure)
+        {
+#pragma warning disable CA5359 // insecure-skip-tls-verify: the kubeconfig asks for it in these words.
+            handler.SslOptions.RemoteCertificateValidationCallback = static (_, _, _, _) => true;
+#pragma warning restore CA5359
+        }
+
+        // Asked for each connection, since a plugin may have a new one by then.
+        handler.SslOptions.LocalCertificateSelectionCallback = (_, _, _, _, _) => server.Credentials.CertificateNow!;
+        return handler;
+    }
+}
