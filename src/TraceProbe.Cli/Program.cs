@@ -19,6 +19,7 @@ var root = new RootCommand("Follow a request to a Kubernetes Service through the
     BaselineCommand.Create(),
     CheckCommand.Create(),
     RulesCommand.Create(),
+    SnapshotCommand.Create(),
     ReplayCommand.Create(),
     LabCommand.Create(),
     DoctorCommand.Create(),

@@ -114,7 +114,7 @@ public static class TraceSession
         ArgumentNullException.ThrowIfNull(targets);
 
         // What to wait for is decided in the kernel when it opens, so the objects have to be known before.
-        var wanted = targets(Prepared.ReadCluster(options.Scene));
+        var wanted = targets(options.Scene.ReadObjects());
         using var scene = Prepared.Make(options, wanted.IsEmpty ? [new ObservationTarget(Protocol: IpProtocol.Tcp)] : wanted);
         options.Progress?.Invoke($"waiting for a connection from {options.Client.Name}");
 
@@ -124,6 +124,9 @@ public static class TraceSession
         {
             return null;
         }
+
+        // That may have taken minutes. What objects and rules are when the first packet meets them is what counts.
+        scene.ReadAgain();
 
         // Until both sides said that they are done, one of them broke off, or it stays open for as long as we wait.
         var finished = 0;
@@ -199,12 +202,11 @@ public static class TraceSession
                 FirstLines = true,
             };
             var opening = OnItsOwnThread(() => Observation.Open(options.Source, targets.IsEmpty ? options.Opening : null, filter, [.. scene.Places.Append(options.Client)], log));
-            var reading = scene.Places.Where(p => p.Kind == PlaceKind.Node).Select(node => OnItsOwnThread(() =>
-                NodeReader.Read(node, scene.Places.Where(p => p.Kind == PlaceKind.Pod && p.Node == node.Node)))).ToArray();
+            var reading = ReadNodes(scene);
             try
             {
-                var cluster = ReadCluster(scene);
-                ImmutableArray<NodeAccount> nodes = [.. reading.Select(r => r.GetAwaiter().GetResult()).OrderBy(n => n.Name, StringComparer.Ordinal)];
+                var cluster = scene.ReadObjects();
+                var nodes = Ordered(reading);
                 var observation = opening.GetAwaiter().GetResult();
                 foreach (var node in nodes)
                 {
@@ -224,24 +226,25 @@ public static class TraceSession
             }
         }
 
+        /// <summary>Reads objects and nodes again.</summary>
+        public void ReadAgain()
+        {
+            var reading = ReadNodes(options.Scene);
+            cluster = options.Scene.ReadObjects();
+            nodes = Ordered(reading);
+        }
+
+        private static Task<NodeAccount>[] ReadNodes(Scene scene) => [.. scene.Places.Where(p => p.Kind == PlaceKind.Node).Select(node => OnItsOwnThread(() =>
+            NodeReader.Read(node, scene.Places.Where(p => p.Kind == PlaceKind.Pod && p.Node == node.Node))))];
+
+        private static ImmutableArray<NodeAccount> Ordered(Task<NodeAccount>[] reading) => [.. reading.Select(r => r.GetAwaiter().GetResult()).OrderBy(n => n.Name, StringComparer.Ordinal)];
+
         public void Rehearse(RecordingMode mode, RequestTarget? target)
         {
             if (options.Rehearsal is { } rehearsal)
             {
                 var recording = WithEvents([], mode, target, null, BootClock.Now, []);
                 _ = Task.Run(() => rehearsal(recording));
-            }
-        }
-
-        public static ClusterSnapshot? ReadCluster(Scene scene)
-        {
-            try
-            {
-                return scene.SnapshotFiles.IsEmpty ? null : SnapshotReader.Read(scene.SnapshotFiles);
-            }
-            catch (Exception e) when (e is FormatException or IOException or UnauthorizedAccessException)
-            {
-                throw new SessionException($"The cluster's objects could not be read: {e.Message}", e);
             }
         }
 

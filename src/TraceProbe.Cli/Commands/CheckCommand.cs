@@ -29,7 +29,7 @@ internal static class CheckCommand
         output.CompletionSources.Clear();
         output.CompletionSources.Add(_ => [new CompletionItem("text"), new CompletionItem("json"), new CompletionItem("junit")]);
         var settings = new RuleSettings();
-        service.CompletionSources.Add(context => RuleSettings.ClusterOf(settings.SceneOf(context.ParseResult))?.Services
+        service.CompletionSources.Add(context => settings.QuickSceneOf(context.ParseResult).ReadObjects()?.Services
             .Where(s => s.Metadata.Namespace == settings.NamespaceOf(context.ParseResult)).Select(s => new CompletionItem($"svc/{s.Metadata.Name}")) ?? []);
         var command = new Verb("check", "Compare what nodes' rules do with packets for Services with what the cluster's objects want. Sends nothing.")
         {
@@ -52,7 +52,7 @@ internal static class CheckCommand
             using var progress = new SlowProgress();
             var scene = settings.SceneOf(parsed);
             progress.Doing("reading the cluster's objects");
-            var cluster = RuleSettings.ClusterOf(scene) ?? throw new OperatorException("What the cluster wants is not known: give its objects with --cluster, as 'kubectl get services,endpointslices,pods,nodes -A -o json' prints them.", ExitCode.Usage);
+            var cluster = scene.ReadObjects() ?? throw new OperatorException("What the cluster wants is not known: reach it with --kubeconfig, or give its objects with --cluster, as 'traceprobe snapshot' writes them.", ExitCode.Usage);
             var wanted = parsed.GetValue(service) is { } name ? RuleSettings.FindService(cluster, name, settings.NamespaceOf(parsed)) : ((Service Service, ushort? Port)?)null;
             var place = parsed.GetValue(from) is { } where && !settings.IsSaved(parsed) ? scene.FindPlace(where, settings.NamespaceOf(parsed)) : null;
             var ns = parsed.GetValue(all) ? null : settings.NamespaceAsked(parsed);

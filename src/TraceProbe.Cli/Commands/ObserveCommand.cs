@@ -27,7 +27,7 @@ internal static class ObserveCommand
         {
             using var interruption = new Interruption();
             using var progress = new SlowProgress();
-            var options = settings.Options(parsed, progress.Doing, targeted: true);
+            var options = settings.Options(parsed, progress.Doing, waits: true);
             var recording = TraceSession.Observe(options, cluster => Targets(parsed.GetValue(to), settings.NamespaceOf(parsed), cluster), interruption.Token)
                 ?? throw new OperatorException(string.Create(CultureInfo.InvariantCulture,
                     $"No connection from {options.Client.Name}{(parsed.GetValue(to) is { } target ? $" to {target}" : "")} began {(interruption.Token.IsCancellationRequested ? "before this was interrupted" : $"within {options.Timeout.TotalSeconds:0.###} s")}. Give it longer with --timeout, or make one with 'traceprobe trace'."),
@@ -62,7 +62,7 @@ internal static class ObserveCommand
 
         if (cluster is null)
         {
-            throw new OperatorException($"To know the addresses of {to}, the cluster's objects are needed: --cluster FILE, or a lab.", ExitCode.Usage);
+            throw new OperatorException($"To know the addresses of {to}, the cluster's objects are needed: --kubeconfig FILE, --cluster FILE, or a lab.", ExitCode.Usage);
         }
 
         var name = to["svc/".Length..];

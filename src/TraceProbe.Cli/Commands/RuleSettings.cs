@@ -34,7 +34,7 @@ internal sealed class RuleSettings
     };
 
     /// <summary>The options.</summary>
-    public RuleSettings() => _node.CompletionSources.Add(context => _scene.SceneOf(context.ParseResult).Places.Where(p => p.Kind == PlaceKind.Node).Select(p => new CompletionItem(p.Node ?? p.Name)));
+    public RuleSettings() => _node.CompletionSources.Add(context => QuickSceneOf(context.ParseResult).Places.Where(p => p.Kind == PlaceKind.Node).Select(p => new CompletionItem(p.Node ?? p.Name)));
 
     /// <summary>Gives the options to a command.</summary>
     public void AddTo(Command command)
@@ -55,20 +55,10 @@ internal sealed class RuleSettings
 
     /// <summary>The places and objects that are meant. With saved rules and objects nothing of this machine is looked at.</summary>
     public Scene SceneOf(ParseResult parsed)
-        => IsSaved(parsed) && !_scene.IsLabAsked(parsed) ? new Scene { SnapshotFiles = [.. _scene.FilesOf(parsed)] } : _scene.SceneOf(parsed);
+        => IsSaved(parsed) && !_scene.IsLabAsked(parsed) ? new Scene { Objects = _scene.ObjectsOf(parsed, onlyAsked: true) } : _scene.SceneOf(parsed);
 
-    /// <summary>The cluster's objects; null when none were given.</summary>
-    public static ClusterSnapshot? ClusterOf(Scene scene)
-    {
-        try
-        {
-            return scene.SnapshotFiles.IsEmpty ? null : SnapshotReader.Read(scene.SnapshotFiles);
-        }
-        catch (FormatException e)
-        {
-            throw new OperatorException($"The cluster's objects could not be read: {e.Message}", e);
-        }
-    }
+    /// <summary>The same for a completion, which waits for no server.</summary>
+    public Scene QuickSceneOf(ParseResult parsed) => _scene.SceneOf(parsed, asking: false);
 
     /// <summary>Reads the rules.</summary>
     /// <param name="parsed">The command line.</param>

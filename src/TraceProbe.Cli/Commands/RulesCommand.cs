@@ -36,8 +36,8 @@ internal static class RulesCommand
         var json = new Option<string>("--output", "-o") { Description = "text or json (see walk.schema.json).", HelpName = "FORM", DefaultValueFactory = _ => "text" };
         json.AcceptOnlyFromAmong("text", "json");
         var settings = new RuleSettings();
-        from.CompletionSources.Add(context => [new CompletionItem("node"), new CompletionItem("outside"), .. settings.SceneOf(context.ParseResult).Places.Where(p => p.Kind == PlaceKind.Pod).Select(p => new CompletionItem(p.Name))]);
-        to.CompletionSources.Add(context => RuleSettings.ClusterOf(settings.SceneOf(context.ParseResult))?.Services.SelectMany(s => s.Spec.Ports
+        from.CompletionSources.Add(context => [new CompletionItem("node"), new CompletionItem("outside"), .. settings.QuickSceneOf(context.ParseResult).Places.Where(p => p.Kind == PlaceKind.Pod).Select(p => new CompletionItem(p.Name))]);
+        to.CompletionSources.Add(context => settings.QuickSceneOf(context.ParseResult).ReadObjects()?.Services.SelectMany(s => s.Spec.Ports
             .Select(p => new CompletionItem(string.Create(CultureInfo.InvariantCulture, $"svc/{s.Metadata.Namespace}/{s.Metadata.Name}:{p.Port}")))) ?? []);
         var command = new Verb("walk", "Carry one packet through a node's rules and print its way, rule by rule.")
         {
@@ -60,7 +60,7 @@ internal static class RulesCommand
         {
             using var progress = new SlowProgress();
             var scene = settings.SceneOf(parsed);
-            var cluster = RuleSettings.ClusterOf(scene);
+            var cluster = scene.ReadObjects();
             var (destination, protocol) = Destination(parsed.GetRequiredValue(to), cluster, settings.NamespaceOf(parsed));
             var sender = Sender(parsed.GetRequiredValue(from), cluster, settings.NamespaceOf(parsed), destination.Address.IsIPv4);
             var place = sender.Pod?.Spec.NodeName is { } own && !settings.IsSaved(parsed) ? scene.Places.FirstOrDefault(p => p.Node == own) : null;
@@ -91,7 +91,7 @@ internal static class RulesCommand
         {
             using var progress = new SlowProgress();
             var scene = settings.SceneOf(parsed);
-            var cluster = RuleSettings.ClusterOf(scene);
+            var cluster = scene.ReadObjects();
             var page = new Page(CommandLine.Style(parsed));
             var known = true;
             foreach (var node in settings.Read(parsed, scene, cluster, null, progress.Doing))
@@ -156,7 +156,7 @@ internal static class RulesCommand
 
         var (space, name) = text["pod/".Length..].Split('/') is [var first, var second] ? (first, second) : (ns, text["pod/".Length..]);
         var pod = cluster?.FindPod(space, name) ?? throw new OperatorException(cluster is null
-            ? "Pods are known by the cluster's objects: give them with --cluster, or the pod's address with --from."
+            ? "Pods are known by the cluster's objects: reach it with --kubeconfig, or give them with --cluster, or the pod's address with --from."
             : $"There is no pod {name} in namespace {space}.", ExitCode.Usage);
         var own = pod.Status.PodIPs.Select(i => (string?)i.Ip).Append(pod.Status.PodIP).Select(t => IpAddress.TryParse(t, null, out var a) ? a : (IpAddress?)null).FirstOrDefault(a => a?.IsIPv4 == ipv4);
         return own is { } known ? new Who(pod.Spec.HostNetwork ? Origin.Node : Origin.Pod, new AddressPort(known, 0), pod)

@@ -1,58 +1,167 @@
 using System.CommandLine;
 using TraceProbe.Agent.Sessions;
+using TraceProbe.Cluster;
+using TraceProbe.Cluster.Api;
+using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Cli.Commands;
 
-/// <summary>The options that say which cluster is meant: a lab, or this machine with the objects from files.</summary>
+/// <summary>The options that say which cluster is meant: a lab, or this machine with the objects from an API server or from files.</summary>
 internal sealed class SceneSettings
 {
     private readonly Option<string> _namespace = new("--namespace", "-n")
     {
-        Description = "The Kubernetes namespace of pod/NAME and svc/NAME ('default' without it).", HelpName = "NS",
+        Description = "The Kubernetes namespace of pod/NAME and svc/NAME (the kubeconfig's, or 'default', without it).", HelpName = "NS",
     };
 
     private readonly Option<string?> _lab = LabCommand.NameOption("--lab", "The lab that is meant; the only one, or $TRACEPROBE_LAB, without it.");
 
     private readonly Option<string[]> _cluster = new("--cluster")
     {
-        Description = "Files with the cluster's objects, as 'kubectl get services,endpointslices,pods,nodes -A -o json' prints them (JSON or YAML, gzipped or not). Outside of a lab.",
+        Description = "Files with the cluster's objects, as 'traceprobe snapshot' or 'kubectl get services,endpointslices,pods,nodes -A -o json' writes them (JSON or YAML, gzipped or not). Outside of a lab.",
         HelpName = "FILE",
         AllowMultipleArgumentsPerToken = true,
     };
+
+    private readonly Option<string?> _kubeconfig = new("--kubeconfig")
+    {
+        Description = "The kubeconfig to reach the cluster's API with; $KUBECONFIG, ~/.kube/config or the pod's service account without it.", HelpName = "FILE",
+    };
+
+    private readonly Option<string?> _context = new("--context") { Description = "The kubeconfig's context; its current one without it.", HelpName = "NAME" };
+
+    private ApiServer? _server;
+    private bool _isLookedUp;
+
+    /// <summary>The options.</summary>
+    public SceneSettings() => _context.CompletionSources.Add(context =>
+    {
+        try
+        {
+            return (Kubeconfig.Find(context.ParseResult.GetValue(_kubeconfig))?.Contexts ?? []).Select(c => new System.CommandLine.Completions.CompletionItem(c));
+        }
+        catch (ApiException)
+        {
+            return [];
+        }
+    });
 
     /// <summary>Gives the options to a command.</summary>
     public void AddTo(Command command)
     {
         command.Options.Add(_namespace);
         command.Options.Add(_lab);
+        AddApiTo(command);
         command.Options.Add(_cluster);
     }
 
+    /// <summary>Gives the options that say which API server is meant to a command.</summary>
+    public void AddApiTo(Command command)
+    {
+        command.Options.Add(_kubeconfig);
+        command.Options.Add(_context);
+    }
+
     /// <summary>The namespace that names without one are in.</summary>
-    public string NamespaceOf(ParseResult parsed) => NamespaceAsked(parsed) ?? "default";
+    public string NamespaceOf(ParseResult parsed) => NamespaceAsked(parsed) ?? ServerOf(parsed)?.Namespace ?? "default";
 
     /// <summary>The namespace asked for; null when none was.</summary>
     public string? NamespaceAsked(ParseResult parsed) => parsed.GetValue(_namespace);
 
-    /// <summary>The files with the cluster's objects.</summary>
-    public string[] FilesOf(ParseResult parsed) => parsed.GetValue(_cluster) ?? [];
-
     /// <summary>Whether a lab was named on the command line.</summary>
     public bool IsLabAsked(ParseResult parsed) => parsed.GetValue(_lab) is not null;
 
-    /// <summary>The lab that is meant; null outside of one. Objects from a file are of another cluster than a lab's, unless the lab is named too.</summary>
-    public string? LabOf(ParseResult parsed) => parsed.GetValue(_lab) is null && FilesOf(parsed).Length > 0 ? null : LabCommand.NameOf(parsed.GetValue(_lab));
+    /// <summary>The lab that is meant; null outside of one. Objects from elsewhere are of another cluster than a lab's, unless the lab is named too.</summary>
+    public string? LabOf(ParseResult parsed)
+        => parsed.GetValue(_lab) is null && (FilesOf(parsed).Length > 0 || IsServerAsked(parsed)) ? null : LabCommand.NameOf(parsed.GetValue(_lab));
 
     /// <summary>The places and objects that are meant.</summary>
-    public Scene SceneOf(ParseResult parsed)
+    /// <param name="parsed">The command line.</param>
+    /// <param name="follow">Whether the objects are to be followed, since it may take long until they are needed.</param>
+    /// <param name="asking">Whether an API server may be asked: not while somebody waits for a completion.</param>
+    public Scene SceneOf(ParseResult parsed, bool follow = false, bool asking = true)
     {
-        var files = FilesOf(parsed);
+        var objects = asking || FilesOf(parsed).Length > 0 ? ObjectsOf(parsed, follow) : null;
         if (LabOf(parsed) is not { } name)
         {
-            return Scene.OfThisMachine([.. files]);
+            return Scene.OfThisMachine(FilesOf(parsed) is [var first, ..] ? Path.GetFileNameWithoutExtension(first) : _server?.Cluster, objects);
         }
 
         var lab = Lab.Lab.Open(name);
-        return Scene.Of(lab.Name, lab.PlacesPath, files.Length > 0 ? [.. files] : [lab.SnapshotPath]);
+        return Scene.Of(lab.Name, lab.PlacesPath, objects ?? (() => SnapshotReader.Read(lab.SnapshotPath)));
     }
+
+    /// <summary>What reads the objects outside of a lab, or in its place where that was asked for; null when there is nothing to read.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="follow">Whether they are to be followed.</param>
+    /// <param name="onlyAsked">Whether an API server counts only when it was named on the command line.</param>
+    public Func<ClusterSnapshot>? ObjectsOf(ParseResult parsed, bool follow = false, bool onlyAsked = false)
+    {
+        if (FilesOf(parsed) is { Length: > 0 } files)
+        {
+            ClusterSnapshot? read = null;
+            return () => read ??= SnapshotReader.Read(files);
+        }
+
+        if ((onlyAsked && !IsServerAsked(parsed)) || ServerOf(parsed) is not { } server)
+        {
+            return null;
+        }
+
+        try
+        {
+            // They live as long as this process, which does one thing.
+            var client = new ApiClient(server);
+            if (follow)
+            {
+                var live = LiveCluster.FollowAsync(client).GetAwaiter().GetResult();
+                return () => live.Current;
+            }
+
+            var snapshot = LiveCluster.ReadAsync(client).GetAwaiter().GetResult();
+            client.Dispose();
+            return () => snapshot;
+        }
+        catch (ApiException e) when (!IsServerAsked(parsed))
+        {
+            // Nobody asked for this cluster; there is a kubeconfig, that is all. Without the account the verdict says that it is missing.
+            CommandLine.Tell($"traceprobe: going on without the cluster's objects: {e.Message}");
+            return null;
+        }
+    }
+
+    /// <summary>The API server that is meant; null in a lab, with files, and where there is no kubeconfig.</summary>
+    public ApiServer? ServerOf(ParseResult parsed)
+    {
+        if (_isLookedUp)
+        {
+            return _server;
+        }
+
+        _isLookedUp = true;
+        if (FilesOf(parsed).Length > 0 || (!IsServerAsked(parsed) && LabOf(parsed) is not null))
+        {
+            return null;
+        }
+
+        try
+        {
+            _server = Kubeconfig.Find(parsed.GetValue(_kubeconfig))?.ServerOf(parsed.GetValue(_context)) ?? (parsed.GetValue(_context) is { } context
+                ? throw new ApiException($"There is no kubeconfig that could hold context {context}: give it with --kubeconfig.") : ApiServer.OfThisPod());
+        }
+        catch (ApiException e) when (IsServerAsked(parsed))
+        {
+            throw new OperatorException(e.Message, ExitCode.Usage);
+        }
+        catch (ApiException e)
+        {
+            CommandLine.Tell($"traceprobe: going on without the cluster's objects: {e.Message}");
+        }
+
+        return _server;
+    }
+
+    private string[] FilesOf(ParseResult parsed) => parsed.GetValue(_cluster) ?? [];
+
+    private bool IsServerAsked(ParseResult parsed) => parsed.GetValue(_kubeconfig) is not null || parsed.GetValue(_context) is not null;
 }

@@ -15,7 +15,7 @@ namespace TraceProbe.Cli.Commands;
 /// <summary>The options that trace, run, observe and baseline record share, and what comes of them.</summary>
 internal sealed class SessionSettings
 {
-    private const string Places = "pod/NAME, pod/NAMESPACE/NAME, node/NAME, node (this machine), netns:NAME or netns:/PATH.";
+    private const string Places = "pod/NAME, pod/NAMESPACE/NAME, deploy/NAME (or ds, sts, rs: one of its pods here), node/NAME, node (this machine), netns:NAME or netns:/PATH.";
 
     private readonly Option<string?> _from = new("--from", "-f")
     {
@@ -66,7 +66,7 @@ internal sealed class SessionSettings
     {
         _source.AcceptOnlyFromAmong("auto", "ebpf", "libpcap");
         _resolver.AcceptOnlyFromAmong("glibc", "musl");
-        _from.CompletionSources.Add(context => _scene.SceneOf(context.ParseResult).Places
+        _from.CompletionSources.Add(context => _scene.SceneOf(context.ParseResult, asking: false).Places
             .SelectMany(p => Spellings(p.Name, NamespaceOf(context.ParseResult))).Select(n => new CompletionItem(n)));
         _baseline.CompletionSources.Add(_ => BaselineStore.Default.Names().Select(n => new CompletionItem(n)));
     }
@@ -118,12 +118,12 @@ internal sealed class SessionSettings
     /// <summary>How to follow the request.</summary>
     /// <param name="parsed">The command line.</param>
     /// <param name="progress">Told what is being done.</param>
-    /// <param name="targeted">Whether the observation programs have to know the destination when they are loaded.</param>
-    public SessionOptions Options(ParseResult parsed, Action<string> progress, bool targeted = false)
+    /// <param name="waits">Whether somebody else's request is waited for: the observation programs have to know its destination when they are loaded, and objects have to be followed.</param>
+    public SessionOptions Options(ParseResult parsed, Action<string> progress, bool waits = false)
     {
         var source = parsed.GetValue(_source);
-        var opening = targeted || source == "libpcap" ? null : TraceSession.OpenEarly(isClosed: _scene.LabOf(parsed) is not null);
-        var scene = _scene.SceneOf(parsed);
+        var opening = waits || source == "libpcap" ? null : TraceSession.OpenEarly(isClosed: _scene.LabOf(parsed) is not null);
+        var scene = _scene.SceneOf(parsed, follow: waits);
         if (parsed.GetValue(_save) is { } save)
         {
             RecordingArchive.CheckWritable(save);

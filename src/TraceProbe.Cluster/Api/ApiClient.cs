@@ -31,8 +31,6 @@ public sealed class ApiClient : IDisposable
         {
             // What is waited for is bounded where it is read: a watch goes on for minutes.
             Timeout = Timeout.InfiniteTimeSpan,
-            DefaultRequestVersion = HttpVersion.Version20,
-            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionOrLower,
         };
         _http.DefaultRequestHeaders.UserAgent.ParseAdd($"traceprobe/{typeof(ApiClient).Assembly.GetName().Version?.ToString(3)} (linux/{RuntimeInformation.OSArchitecture.ToString().ToLowerInvariant()})");
         _http.DefaultRequestHeaders.Accept.ParseAdd("application/json");
@@ -94,7 +92,7 @@ public sealed class ApiClient : IDisposable
 
     private async Task<JsonStream> AskAsync(string path, bool renew, TimeSpan stall, CancellationToken cancellation)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Get, Server.Url.AbsoluteUri.TrimEnd('/') + path);
+        using var request = new HttpRequestMessage(HttpMethod.Get, Server.Url.AbsoluteUri.TrimEnd('/') + path) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionOrLower };
         request.Headers.Host = Server.TlsServerName;
         request.Headers.Authorization = await Server.Credentials.HeaderAsync(renew, cancellation).ConfigureAwait(false);
         await _pace.WaitAsync(cancellation).ConfigureAwait(false);

@@ -123,7 +123,8 @@ public sealed class Kubeconfig
                 throw new ApiException($"{path} is too large to be a kubeconfig.");
             }
 
-            using var json = JsonDocument.Parse(YamlJson.Convert(path, File.ReadAllBytes(path)));
+            var text = File.ReadAllBytes(path);
+            using var json = JsonDocument.Parse(text.AsSpan().Trim(" \t\r\n"u8).IsEmpty ? "null"u8.ToArray() : YamlJson.Convert(path, text));
             root = json.RootElement.Clone();
         }
         catch (Exception e) when (e is FormatException or JsonException or IOException or UnauthorizedAccessException)
