@@ -22,7 +22,7 @@ public sealed record Scene
     /// <summary>Whether these are all there are, as in a lab: then nothing else is looked at, so that labs beside each other do not mix.</summary>
     public bool IsClosed { get; init; }
 
-    /// <summary>Reads the desired account as it is now; null when there is none to read.</summary>
+    /// <summary>Reads the desired account as it is now, the same snapshot as long as nothing changes; null when there is none to read.</summary>
     public Func<ClusterSnapshot>? Objects { get; init; }
 
     /// <summary>The scene of a cluster that is laid out on this machine.</summary>
@@ -97,7 +97,7 @@ public sealed record Scene
         ArgumentNullException.ThrowIfNull(ns);
         if (from is not null && from.StartsWith("netns:", StringComparison.Ordinal))
         {
-            return OfNetworkNamespace(from["netns:".Length..]);
+            return OfNetworkNamespace(from);
         }
 
         if (from is null or "node")
@@ -182,13 +182,16 @@ public sealed record Scene
         => !objects.IsRead("namespaces") || objects.Namespaces.IsEmpty || objects.FindNamespace(ns) is not null ? null
             : $"There is no namespace {ns}.{(NearestNames.Of(ns, objects.Namespaces.Select(n => n.Metadata.Name)) is [_, ..] near ? $" The nearest: {string.Join(", ", near)}." : "")}";
 
-    private Place OfNetworkNamespace(string name)
+    /// <summary>Opens the network namespace that <c>netns:NAME</c> or <c>netns:/PATH</c> names.</summary>
+    /// <exception cref="SessionException">There is none of that name.</exception>
+    public static NetworkNamespace OpenNetworkNamespace(string from)
     {
+        ArgumentNullException.ThrowIfNull(from);
+        var name = from["netns:".Length..];
         var path = name.Contains('/', StringComparison.Ordinal) ? name : $"/run/netns/{name}";
-        NetworkNamespace opened;
         try
         {
-            opened = NetworkNamespace.Open(path);
+            return NetworkNamespace.Open(path);
         }
         catch (FileNotFoundException e)
         {
@@ -196,20 +199,23 @@ public sealed record Scene
             var near = NearestNames.Of(name, named);
             throw new SessionException(near.IsEmpty ? e.Message : $"There is no network namespace {name}. The nearest: {string.Join(", ", near)}.", e);
         }
+    }
 
-        using (opened)
+    private Place OfNetworkNamespace(string from)
+    {
+        var name = from["netns:".Length..];
+        using var opened = OpenNetworkNamespace(from);
+
+        // ip-netns(8): what lies in /etc/netns/NAME is seen in place of /etc's own.
+        var etc = $"/etc/netns/{name}";
+        return Places.FirstOrDefault(p => p.NetNs == opened.Inode) ?? new Place
         {
-            // ip-netns(8): what lies in /etc/netns/NAME is seen in place of /etc's own.
-            var etc = $"/etc/netns/{name}";
-            return Places.FirstOrDefault(p => p.NetNs == opened.Inode) ?? new Place
-            {
-                Name = $"netns:{name}",
-                Kind = PlaceKind.Outside,
-                Node = Places.FirstOrDefault(p => p.Kind == PlaceKind.Node)?.Node,
-                NetNs = opened.Inode,
-                NetNsPath = path,
-                EtcPath = !name.Contains('/', StringComparison.Ordinal) && File.Exists($"{etc}/resolv.conf") ? etc : "/etc",
-            };
-        }
+            Name = $"netns:{name}",
+            Kind = PlaceKind.Outside,
+            Node = Places.FirstOrDefault(p => p.Kind == PlaceKind.Node)?.Node,
+            NetNs = opened.Inode,
+            NetNsPath = opened.Path,
+            EtcPath = !name.Contains('/', StringComparison.Ordinal) && File.Exists($"{etc}/resolv.conf") ? etc : "/etc",
+        };
     }
 }

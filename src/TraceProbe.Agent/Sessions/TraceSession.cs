@@ -24,6 +24,8 @@ namespace TraceProbe.Agent.Sessions;
 /// </summary>
 public static class TraceSession
 {
+    // How often to look after the objects while somebody else's connection is waited for.
+    private static readonly TimeSpan Look = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan Quiet = TimeSpan.FromMilliseconds(15);
     private static readonly TimeSpan QuietAtMost = TimeSpan.FromMilliseconds(100);
 
@@ -119,14 +121,20 @@ public static class TraceSession
         options.Progress?.Invoke($"waiting for a connection from {options.Client.Name}");
 
         var looked = 0;
-        var first = scene.Log.WaitFor(e => Begins(e, options.Client.NetNs, wanted), options.Timeout, cancellation, ref looked);
+        var first = (NetworkEvent?)null;
+        for (var left = options.Timeout; first is null && left > TimeSpan.Zero && !cancellation.IsCancellationRequested; left -= Look)
+        {
+            first = scene.Log.WaitFor(e => Begins(e, options.Client.NetNs, wanted), left < Look ? left : Look, cancellation, ref looked);
+            if (first is null)
+            {
+                scene.Follow();
+            }
+        }
+
         if (first is not { } began)
         {
             return null;
         }
-
-        // That may have taken minutes. What objects and rules are when the first packet meets them is what counts.
-        scene.ReadAgain();
 
         // Until both sides said that they are done, one of them broke off, or it stays open for as long as we wait.
         var finished = 0;
@@ -226,12 +234,17 @@ public static class TraceSession
             }
         }
 
-        /// <summary>Reads objects and nodes again.</summary>
-        public void ReadAgain()
+        /// <summary>
+        /// Reads objects and nodes again when the objects have changed: both or neither, since a rule for a pod that came meanwhile is no
+        /// stale one. Before the first packet, because rules are asked afterwards what they have counted.
+        /// </summary>
+        public void Follow()
         {
-            var reading = ReadNodes(options.Scene);
-            cluster = options.Scene.ReadObjects();
-            nodes = Ordered(reading);
+            if (options.Scene.ReadObjects() is var now && !ReferenceEquals(now, cluster))
+            {
+                cluster = now;
+                nodes = Ordered(ReadNodes(options.Scene));
+            }
         }
 
         private static Task<NodeAccount>[] ReadNodes(Scene scene) => [.. scene.Places.Where(p => p.Kind == PlaceKind.Node).Select(node => OnItsOwnThread(() =>

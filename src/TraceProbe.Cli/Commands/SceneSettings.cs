@@ -88,7 +88,7 @@ internal sealed class SceneSettings
         }
 
         var lab = Lab.Lab.Open(name);
-        return Scene.Of(lab.Name, lab.PlacesPath, objects ?? (() => SnapshotReader.Read(lab.SnapshotPath)));
+        return Scene.Of(lab.Name, lab.PlacesPath, objects ?? OfLab(lab.SnapshotPath));
     }
 
     /// <summary>What reads the objects outside of a lab, or in its place where that was asked for; null when there is nothing to read.</summary>
@@ -159,6 +159,12 @@ internal sealed class SceneSettings
         }
 
         return _server;
+    }
+
+    private static Func<ClusterSnapshot> OfLab(string path)
+    {
+        (DateTime At, ClusterSnapshot Objects)? read = null;
+        return () => (read = File.GetLastWriteTimeUtc(path) is var at && read is var (last, objects) && last == at ? (at, objects) : (at, SnapshotReader.Read(path))).Value.Objects;
     }
 
     private string[] FilesOf(ParseResult parsed) => parsed.GetValue(_cluster) ?? [];

@@ -123,7 +123,6 @@ internal sealed class SessionSettings
     {
         var source = parsed.GetValue(_source);
         var opening = waits || source == "libpcap" ? null : TraceSession.OpenEarly(isClosed: _scene.LabOf(parsed) is not null);
-        var scene = _scene.SceneOf(parsed, follow: waits);
         if (parsed.GetValue(_save) is { } save)
         {
             RecordingArchive.CheckWritable(save);
@@ -139,6 +138,12 @@ internal sealed class SessionSettings
             _ = BaselineStore.Default.Get(baseline);
         }
 
+        if (parsed.GetValue(_from) is { } from && from.StartsWith("netns:", StringComparison.Ordinal))
+        {
+            OpenNamespace(from);
+        }
+
+        var scene = _scene.SceneOf(parsed, follow: waits);
         return new SessionOptions
         {
             Scene = scene,
@@ -208,6 +213,19 @@ internal sealed class SessionSettings
             }
 
             throw new OperatorException($"The packets could not be saved as {path}: {e.Message}", e);
+        }
+    }
+
+    // A wrong name is told before a cluster is asked.
+    private static void OpenNamespace(string from)
+    {
+        try
+        {
+            Scene.OpenNetworkNamespace(from).Dispose();
+        }
+        catch (SessionException e)
+        {
+            throw new OperatorException(e.Message, ExitCode.Usage);
         }
     }
 
