@@ -1,4 +1,15 @@
 using BenchmarkDotNet.Running;
+using TraceProbe.Benchmarks;
 
 // dotnet run -c Release --project tests/TraceProbe.Benchmarks -- --filter '*' --job short --inProcess
-BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);
+// dotnet run -c Release --project tests/TraceProbe.Benchmarks -- rules [SERVICES [ENDPOINTS]]
+switch (args)
+{
+    case ["rules", .. var size]:
+        return RuleReading.Compare(size);
+    case ["read-rules", var tool, var dump, var objects]:
+        return RuleReading.Measure(tool, dump, objects);
+    default:
+        BenchmarkSwitcher.FromAssembly(typeof(RuleReading).Assembly).Run(args);
+        return 0;
+}

@@ -8,9 +8,13 @@ namespace TraceProbe.Core.Checks;
 /// <param name="Address">The Service's address; null for a node port.</param>
 /// <param name="Port">The port.</param>
 /// <param name="Protocol">The protocol.</param>
-/// <param name="Rule">How reports name it.</param>
 /// <param name="LeadsTo">The chain it leads to; null when it leads to none.</param>
-internal sealed record ProxyEntry(ProxyChain Kind, IpAddress? Address, ushort Port, IpProtocol Protocol, RuleRef Rule, string? LeadsTo);
+/// <param name="Name">Makes how reports name it, which few are.</param>
+internal sealed record ProxyEntry(ProxyChain Kind, IpAddress? Address, ushort Port, IpProtocol Protocol, string? LeadsTo, Func<RuleRef> Name)
+{
+    /// <summary>How reports name it.</summary>
+    public RuleRef Rule => field ??= Name();
+}
 
 /// <summary>kube-proxy's rules of one family by the address and port that they are about.</summary>
 internal sealed class ProxyEntries
@@ -95,7 +99,7 @@ internal sealed class ProxyEntries
         var isNodePort = rule.Chain == "KUBE-NODEPORTS" || rule.Chain.StartsWith("KUBE-NODEPORT-", StringComparison.Ordinal) || local && address is null;
         var mark = rule.Target is RuleTarget.Jump jump ? jump.Chain : null;
         return port is not { } known || rule.Target is null or RuleTarget.Jump { Chain: "KUBE-MARK-MASQ" } || address is null && !isNodePort ? null
-            : new ProxyEntry(ProxyChains.Of(rule.Table, rule.Chain), address, known, protocol, RuleRef.Of(rule, tool), mark);
+            : new ProxyEntry(ProxyChains.Of(rule.Table, rule.Chain), address, known, protocol, mark, () => RuleRef.Of(rule, tool));
     }
 
     // 10.96.0.10 . tcp . 53 : goto …, or tcp . 30080 : goto … for node ports.
@@ -108,8 +112,8 @@ internal sealed class ProxyEntries
             return null;
         }
 
-        var rule = new RuleRef { Tool = tool, Table = map.Table, Chain = $"@{map.Name}", Position = element.Position, Raw = map.TextOf(element), Owner = "kube-proxy" };
-        return new ProxyEntry(kind, at == 1 ? IpAddress.FromIPv6(fields[0].High, fields[0].Low) : null, (ushort)fields[at + 1].Low, (IpProtocol)fields[at].Low, rule,
-            element.Target is RuleTarget.Jump jump ? jump.Chain : null);
+        return new ProxyEntry(kind, at == 1 ? IpAddress.FromIPv6(fields[0].High, fields[0].Low) : null, (ushort)fields[at + 1].Low, (IpProtocol)fields[at].Low,
+            element.Target is RuleTarget.Jump jump ? jump.Chain : null,
+            () => new RuleRef { Tool = tool, Table = map.Table, Chain = $"@{map.Name}", Position = element.Position, Raw = map.TextOf(element), Owner = "kube-proxy" });
     }
 }

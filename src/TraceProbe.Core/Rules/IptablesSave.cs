@@ -26,7 +26,7 @@ public static class IptablesSave
     {
         ArgumentNullException.ThrowIfNull(text);
         ArgumentNullException.ThrowIfNull(tool);
-        var reader = new Reader();
+        var reader = new Reader(text);
         var number = 0;
         foreach (var line in text.AsSpan().EnumerateLines())
         {
@@ -62,7 +62,7 @@ public static class IptablesSave
         _ => byte.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number != 0 ? (IpProtocol)number : null,
     };
 
-    private sealed class Reader
+    private sealed class Reader(string text)
     {
         private static readonly RuleMatch Tcp = new RuleMatch.Protocol(IpProtocol.Tcp, false);
         private static readonly RuleMatch Udp = new RuleMatch.Protocol(IpProtocol.Udp, false);
@@ -74,13 +74,10 @@ public static class IptablesSave
         private readonly ImmutableArray<string>.Builder _notes = ImmutableArray.CreateBuilder<string>();
         private readonly ImmutableArray<RuleMatch>.Builder _matches = ImmutableArray.CreateBuilder<RuleMatch>(8);
         private readonly Dictionary<string, Chain> _chains = new(StringComparer.Ordinal);
-        private readonly Dictionary<string, Chain>.AlternateLookup<ReadOnlySpan<char>> _chainOf;
         private string? _table;
         private Chain? _last;
         private RuleMatch.Commented? _lastComment;
         private int _line;
-
-        public Reader() => _chainOf = _chains.GetAlternateLookup<ReadOnlySpan<char>>();
 
         public ImmutableArray<string> Notes => _notes.ToImmutable();
 
@@ -228,7 +225,7 @@ public static class IptablesSave
 
             if (_last is null || !chainName.SequenceEqual(_last.Name))
             {
-                if (!_chainOf.TryGetValue(chainName, out _last))
+                if (!_chains.GetAlternateLookup<ReadOnlySpan<char>>().TryGetValue(chainName, out _last))
                 {
                     throw Malformed(line, $"the chain {chainName} was not declared");
                 }
@@ -237,8 +234,10 @@ public static class IptablesSave
             var chain = _last;
             _matches.Clear();
             var target = ReadParts(raw, ref words, line);
-            chain.Rules.Add(new Rule(_table, chain.Name, chain.Rules.Count + 1, raw.ToString(), _matches.ToImmutable(), target, packets));
+            chain.Rules.Add(new Rule(_table, chain.Name, chain.Rules.Count + 1, PartOf(raw), _matches.ToImmutable(), target, packets));
         }
+
+        private ReadOnlyMemory<char> PartOf(ReadOnlySpan<char> line) => text.AsSpan().Overlaps(line, out var offset) ? text.AsMemory(offset, line.Length) : line.ToString().AsMemory();
 
         // The general conditions come first, then a section per -m, then the target with its options to the end of the line.
         private RuleTarget? ReadParts(ReadOnlySpan<char> raw, ref Words words, ReadOnlySpan<char> line)
@@ -651,7 +650,7 @@ public static class IptablesSave
 
         private RuleTarget ReadTarget(ReadOnlySpan<char> name, ReadOnlySpan<char> options, ReadOnlySpan<char> line)
         {
-            if (_chainOf.TryGetValue(name, out var chain))
+            if (_chains.GetAlternateLookup<ReadOnlySpan<char>>().TryGetValue(name, out var chain))
             {
                 return chain.Jump;
             }

@@ -61,7 +61,7 @@ public sealed record IpvsTable
             foreach (var hook in (BaseHook[])[Incoming, Outgoing])
             {
                 var name = hook.Hook.ToString().ToUpperInvariant();
-                chains.Add(name, new RuleChain(name, "ACCEPT", [new Rule("ipvs", name, 1, "", [], new RuleTarget.Schedule(this), null)]) { Hook = hook });
+                chains.Add(name, new RuleChain(name, "ACCEPT", [new Rule("ipvs", name, 1, default, [], new RuleTarget.Schedule(this), null)]) { Hook = hook });
             }
         }
 
@@ -90,8 +90,8 @@ public sealed record IpvsTable
         ];
         return
         [
-            new Rule("ipvs", server.Option, 1, server.ToString(), matches, null, null),
-            .. server.RealServers.Select((r, i) => new Rule("ipvs", server.Option, i + 2, server.LineOf(r), matches,
+            new Rule("ipvs", server.Option, 1, server.ToString().AsMemory(), matches, null, null),
+            .. server.RealServers.Select((r, i) => new Rule("ipvs", server.Option, i + 2, server.LineOf(r).AsMemory(), matches,
                 new RuleTarget.Dnat(r.Address.Address, r.Address.Address, r.Address.Port == 0 ? null : new PortRange(r.Address.Port, r.Address.Port)), null)),
         ];
     }

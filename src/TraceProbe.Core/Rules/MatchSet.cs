@@ -234,7 +234,7 @@ public sealed class SetElement
                 matches.Add(new RuleMatch.Commented(Comment));
             }
 
-            _made = made = new Made(lookup, new Rule(lookup.Map.Table, $"@{lookup.Map.Name}", Position, lookup.Map.TextOf(this), matches.ToImmutable(), Target, null));
+            _made = made = new Made(lookup, new Rule(lookup.Map.Table, $"@{lookup.Map.Name}", Position, lookup.Map.TextOf(this).AsMemory(), matches.ToImmutable(), Target, null));
         }
 
         return made.Rule;

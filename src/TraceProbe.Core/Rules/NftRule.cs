@@ -81,7 +81,7 @@ internal sealed class NftRule
             _matches.Add(new RuleMatch.Commented(comment.Text));
         }
 
-        return new Rule(table.Name, chain, position, _text.ToString(), _matches.ToImmutable(), _pending, packets);
+        return new Rule(table.Name, chain, position, _text.ToString().AsMemory(), _matches.ToImmutable(), _pending, packets);
     }
 
     // What was last done is done before what follows, and so no longer the rule's target.

@@ -166,12 +166,15 @@ public sealed record BaseHook(Hook Hook, int Priority, bool Translates);
 /// <param name="Table">The table's name.</param>
 /// <param name="Chain">The chain's name; for an element of a verdict map the map's, with an <c>@</c> before it.</param>
 /// <param name="Position">The position in the chain, from 1, as <c>iptables -L --line-numbers</c> counts.</param>
-/// <param name="Raw">The rule as the dump has it, from <c>-A</c> on, counters left out; of nftables as <c>nft list ruleset</c> prints it.</param>
+/// <param name="Text">The rule as the dump has it, from <c>-A</c> on, counters left out; of nftables as <c>nft list ruleset</c> prints it. A part of the dump where it can be: few are ever shown.</param>
 /// <param name="Matches">What a packet must be, all of it.</param>
 /// <param name="Target">What happens then; null for rules that only count.</param>
 /// <param name="Packets">Packets counted; null when the dump has no counters.</param>
-public sealed record Rule(string Table, string Chain, int Position, string Raw, ImmutableArray<RuleMatch> Matches, RuleTarget? Target, long? Packets)
+public sealed record Rule(string Table, string Chain, int Position, ReadOnlyMemory<char> Text, ImmutableArray<RuleMatch> Matches, RuleTarget? Target, long? Packets)
 {
+    /// <summary>Its text as a string, made anew each time unless it is one.</summary>
+    public string Raw => Text.ToString();
+
     /// <summary>The number nftables knows it by (<c>nft delete rule … handle</c>); 0 for rules of iptables.</summary>
     public long Handle { get; init; }
 
