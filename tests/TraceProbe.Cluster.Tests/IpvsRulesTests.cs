@@ -167,6 +167,7 @@ public sealed class IpvsRulesTests
         walk.Outcome.ShouldBe(WalkOutcome.Rejected);
         walk.RejectWith.ShouldBe("icmp-port-unreachable");
         walk.Matched[^1].Raw.ShouldBe("-A -t 10.96.0.159:8080 -s rr");
+        Walk(With("ipvsadm", t => Without(t, "-a -t 10.96.0.159:8080")), "10.96.0.159:40000", "10.96.0.159:8080", fromNode: true).RejectWith.ShouldBe("icmp-port-unreachable");
         var rules = ProxyRules.Of(With("ipvsadm", t => Without(t, "-a -t 10.96.0.159:8080")), false);
         rules.Find("default/my-nginx", null, AddressPort.Parse("10.96.0.159:8080"), IpProtocol.Tcp).Reject.ShouldNotBeNull();
         Walk(With("ipvsadm", t => Without(t, "-a -t [fd00:10:96::9f]:8080")), "[fd00:10:244:1::a]:40000", "[fd00:10:96::9f]:8080").RejectWith.ShouldBe("icmp6-port-unreachable");

@@ -163,6 +163,18 @@ public sealed class IpvsCheckTests
     }
 
     [Fact]
+    public void RulesFlushedWhileVirtualServersStay_LackTheirMasquerading()
+    {
+        // Live, no ipset is read then, since no rule asks one.
+        var report = (Healthy with { Rules = [.. Healthy.Rules.Where(l => !l.StartsWith("-A", StringComparison.Ordinal))] }).Check(sets: false);
+        report.NotSeen.ShouldBeEmpty();
+        var found = report.Findings.Where(f => f.Status != CheckStatus.Agrees).ToList();
+        found.ShouldContain(f => f.Class == FailureClass.MasqueradeMissing && f.Ports.Contains("demo/web 80/TCP") && f.Rules.Any(r => r.IsMissing && r.Chain == "OUTPUT"));
+        found.ShouldAllBe(f => f.Class == FailureClass.MasqueradeMissing || f.Class == FailureClass.ServiceRuleMissing);
+        found.ShouldNotContain(f => f.Sentence.Contains("ipset", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void VirtualServerOfNoService_IsLeftOver()
     {
         var found = Found(Healthy with { Servers = [.. Healthy.Servers, "-A -t 10.105.245.211:8443 -s rr", "-A -t 172.30.0.11:31999 -s rr", "-A -t 192.0.2.200:80 -s rr"] });

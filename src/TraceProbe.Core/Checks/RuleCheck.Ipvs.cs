@@ -27,12 +27,18 @@ public sealed partial class RuleCheck
                     yield return $"whether the Services' addresses are on {ProxyRules.IpvsInterface} of {check._vantage.Words}: its routes were not read ('ip route show table all' prints them)";
                 }
 
-                if (rules.IpSets is null)
+                if (AsksUnreadSets)
                 {
                     yield return $"what the ipsets of {check._vantage.Words} hold, which its rules ask ('ipset save' prints it)";
                 }
             }
         }
+
+        // Where no rule asks one, none is read.
+        private bool AsksUnreadSets => _asksUnreadSets ??= rules.IpSets is null
+            && rules.Sets.Any(s => s.Tables.Values.Any(t => t.Chains.Values.Any(c => c.Rules.Any(r => r.Matches.Any(m => m is RuleMatch.InSet)))));
+
+        private bool? _asksUnreadSets;
 
         // One scheduler is configured for all; where there is no clear majority, nothing is said.
         private string? UsualScheduler => _usualScheduler ??= Servers.Servers.Where(s => s.IsIPv6 == IsIPv6 && s.Mark == 0).GroupBy(s => s.Scheduler).OrderByDescending(g => g.Count()).ToList() switch
@@ -204,7 +210,7 @@ public sealed partial class RuleCheck
             }
 
             var firewall = rules.SetName("LOAD-BALANCER-FW");
-            if (Member(firewall, one) is null)
+            if (rules.IpSets is not null && Member(firewall, one) is null)
             {
                 return Unlisted(FailureClass.ServiceRuleMissing, firewall, MemberOf(subject, one), "so that its loadBalancerSourceRanges are not asked", effect);
             }
@@ -286,7 +292,7 @@ public sealed partial class RuleCheck
                 var backend = branch.Backend!.Value;
                 var entry = string.Create(CultureInfo.InvariantCulture, $"{backend.Address},{ProxyRules.Name(subject.Protocol)}:{backend.Port},{backend.Address}");
                 var set = rules.SetName("LOOP-BACK");
-                return rules.IpSets?.GetValueOrDefault(set)?.Members.Any(m => m.Text == entry) != true
+                return rules.IpSets is { } sets && sets.GetValueOrDefault(set)?.Members.Any(m => m.Text == entry) != true
                         ? Unlisted(FailureClass.MasqueradeMissing, set, entry, "so that the pod gets its own packets with its own source", effect)
                     : branch.Steps.Any(s => s.Rule.Target is RuleTarget.Jump { Chain: "KUBE-POSTROUTING" })
                         ? new Deviation(FailureClass.MasqueradeMissing, $"KUBE-POSTROUTING does not ask {set}", effect) { Shared = set, Rules = [Asking("nat", "KUBE-POSTROUTING", "LOOP-BACK", "dst,dst,src", "MASQUERADE")] }
@@ -304,7 +310,7 @@ public sealed partial class RuleCheck
             }
 
             var asked = SetOf(subject, one);
-            if (Member(asked, one) is null)
+            if (rules.IpSets is not null && Member(asked, one) is null)
             {
                 return Unlisted(FailureClass.MasqueradeMissing, asked, MemberOf(subject, one), "so that nothing marks these packets for masquerading", effect);
             }
@@ -341,7 +347,7 @@ public sealed partial class RuleCheck
 
             var local = one.Kind == ServiceAddressKind.LoadBalancer ? "LOAD-BALANCER-LOCAL" : NodePortSet(subject, "LOCAL-");
             var set = rules.SetName(local);
-            return Member(set, one) is null
+            return rules.IpSets is not null && Member(set, one) is null
                 ? Unlisted(FailureClass.MasqueradeUnexpected, set, MemberOf(subject, one), "so that packets are marked for masquerading although externalTrafficPolicy is Local", "")
                 : one.Kind == ServiceAddressKind.LoadBalancer
                     ? new Deviation(FailureClass.MasqueradeUnexpected, $"KUBE-LOAD-BALANCER does not ask {set} before it marks", "") { Shared = set, Rules = [Asking("nat", "KUBE-LOAD-BALANCER", local, "dst,dst", "RETURN")] }

@@ -325,7 +325,7 @@ public sealed partial class RuleCheck
         private bool? MasqueradeDiffers(TrafficCase one, WalkBranch branch)
         {
             var backend = branch.Backend!.Value.Address;
-            if (IsIpvs && rules.IpSets is null)
+            if (IsIpvs && AsksUnreadSets)
             {
                 return null; // What is masqueraded depends on ipsets.
             }

@@ -685,6 +685,7 @@ public sealed class RuleWalk
             var whole = server is { Address.Port: 0, Mark: 0, PersistenceSeconds: null } ? 0 : server.RealServers.Sum(r => (long)ShareOf(server, r));
             if (whole == 0)
             {
+                // ip_vs_leave tells whoever asks, the node itself too (tests/kernels holds kernels to it); with IPv6 the node hears it after its second SYN.
                 ends.Add(End(p, WalkOutcome.Rejected) with { RejectWith = p.Tuple.Destination.Address.IsIPv4 ? "icmp-port-unreachable" : "icmp6-port-unreachable" });
                 return false;
             }
