@@ -191,6 +191,74 @@ public sealed class NetlinkTests
     }
 
     [Fact]
+    public void PolicyRules_LeadWhereTheKernelRoutes()
+    {
+        Need("ip");
+        WithNamespace(name =>
+        {
+            Shell($"""
+                ip netns exec {name} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
+                for i in 1 2; do
+                  ip -n {name} link add d$i type veth peer name e$i; ip -n {name} link set e$i up; ip -n {name} link set d$i up; ip -n {name} addr add 10.$i.0.1/24 dev d$i
+                  ip netns exec {name} sh -c "echo 0 > /proc/sys/net/ipv4/conf/d$i/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter"
+                done
+                ip -n {name} route add default via 10.1.0.254 dev d1
+                ip -n {name} route add default via 10.2.0.254 dev d2 table 100
+                ip -n {name} route add 10.9.0.0/16 dev d2 table 200
+                ip -n {name} route add throw 10.9.7.0/24 table 200
+                ip -n {name} route add unreachable 10.6.0.0/16 table 100
+                ip -n {name} rule add pref 100 from 10.2.0.0/24 lookup 100
+                ip -n {name} rule add pref 200 fwmark 0x4/0xc lookup 100
+                ip -n {name} rule add pref 300 to 10.9.0.0/16 lookup 200
+                ip -n {name} rule add pref 400 from 10.3.0.0/16 blackhole
+                ip -n {name} rule add pref 500 iif d1 to 10.8.0.0/16 prohibit
+                ip -n {name} rule add pref 600 to 10.7.0.0/16 unreachable
+                ip -n {name} rule add pref 650 not from 10.0.0.0/14 lookup 100
+                ip -n {name} rule add pref 700 fwmark 0x8/0x8 lookup main suppress_prefixlength 0
+                ip -n {name} rule add pref 710 fwmark 0x8/0x8 goto 32767
+                ip -n {name} rule add pref 720 oif d2 blackhole
+                """);
+            var routes = RouteTable.Parse(Say($"ip -n {name} route show table all").Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries),
+                PolicyRule.Parse(Say($"ip -n {name} -4 rule show"), isIPv6: false));
+            var kinds = new HashSet<string>();
+            foreach (var source in new[] { "10.1.0.9", "10.2.0.9", "10.3.0.9", "10.5.0.9" })
+            {
+                foreach (var destination in new[] { "10.1.0.7", "10.2.0.7", "10.6.0.1", "10.7.0.1", "10.8.0.1", "10.9.0.1", "10.9.7.1", "203.0.113.1", "10.1.0.1" })
+                {
+                    foreach (var (inside, mark) in new[] { ("d1", 0u), ("d2", 0u), ("d1", 4u), ("d2", 8u), ("d2", 12u) })
+                    {
+                        var said = Say($"ip -n {name} route get {destination} from {source} iif {inside} mark {mark} 2>&1 || true");
+                        var route = routes.Lookup(new FiveTuple(IpProtocol.Tcp, new AddressPort(IpAddress.Parse(source), 1), new AddressPort(IpAddress.Parse(destination), 2)), inside, mark, out var unknown);
+                        unknown.ShouldBeNull();
+                        var ours = route switch
+                        {
+                            null => "unreachable",
+                            { Type: "local" } => "local",
+                            { Type: "unicast" } => route.Device!,
+                            _ => route.Type,
+                        };
+                        var theirs = said.StartsWith("local", StringComparison.Ordinal) ? "local"
+                            : said.Contains("Permission denied", StringComparison.Ordinal) ? "prohibit"
+                            : said.Contains("Invalid argument", StringComparison.Ordinal) ? "blackhole"
+                            : said.Contains("unreachable", StringComparison.Ordinal) || said.Contains("No route to host", StringComparison.Ordinal) ? "unreachable"
+                            : said.Split(' ') is var words && Array.IndexOf(words, "dev") is > 0 and var at ? words[at + 1] : said;
+                        ours.ShouldBe(theirs, $"{source} to {destination} in by {inside}, mark {mark}: {route?.Raw}, the kernel says {said}");
+                        kinds.Add(ours);
+                    }
+                }
+            }
+
+            kinds.Count.ShouldBe(6, string.Join(", ", kinds));
+
+            // What it does not know it names, and goes on as if the rule were for others.
+            Shell($"ip -n {name} rule add pref 50 uidrange 1000-2000 lookup 100");
+            var unsure = RouteTable.Parse(["default via 10.1.0.254 dev d1", "default via 10.2.0.254 dev d2 table 100"], PolicyRule.Parse(Say($"ip -n {name} -4 rule show"), isIPv6: false));
+            unsure.Lookup(new FiveTuple(IpProtocol.Tcp, new AddressPort(IpAddress.Parse("10.1.0.9"), 1), new AddressPort(IpAddress.Parse("203.0.113.1"), 2)), "d1", 0, out var named)!.Device.ShouldBe("d1");
+            named.ShouldBe("50:\tfrom all uidrange 1000-2000 lookup 100");
+        });
+    }
+
+    [Fact]
     public void VirtualServers_AreWhatIpvsadmSays()
     {
         Need("ip", "ipvsadm", "modprobe");

@@ -107,7 +107,7 @@ internal sealed class RuleSettings
         try
         {
             var sets = RuleSet.ParseAll(account.Dumps, account.Sysctls);
-            var routes = account.Routes.IsEmpty ? null : RouteTable.Parse(account.Routes);
+            var routes = RouteTable.Of(account);
 
             // A machine need not be called as the cluster calls it.
             var name = cluster is null || cluster.FindNode(account.Name) is not null ? account.Name : NameByAddress(cluster, routes) ?? account.Name;

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Node;
 using TraceProbe.Core.Rules;
 
 namespace TraceProbe.Core.Checks;
@@ -77,6 +78,11 @@ public sealed partial class RuleCheck
                             {
                                 found.Add(subject, one, RefusedThoughReady(one, branch, step));
                             }
+                        }
+                        else if (role is not ProxyChain.None && branch.Backend is null && !IsIpvs && WhoTookIt(branch) is { Rule: not null } before)
+                        {
+                            isExplained = true;
+                            found.Add(subject, one, Shadowed(before, branch));
                         }
                         else if (role is not ProxyChain.None && branch.Backend is null)
                         {
@@ -292,7 +298,7 @@ public sealed partial class RuleCheck
         private bool LeavesDroppingToKubelet(WalkBranch branch)
         {
             var leaves = branch.Steps.Any(s => s.Rule.Target is RuleTarget.Jump { Chain: "KUBE-MARK-DROP" })
-                || !Habits.ServesPodsAtExternal && !rules.Sets.Any(s => s.Table("nat")?.Chain("KUBE-MARK-DROP") is { Rules.IsEmpty: false });
+                || !Habits.ServesPodsAtExternal && rules.Mode != ProxyMode.None && !rules.Sets.Any(s => s.Table("nat")?.Chain("KUBE-MARK-DROP") is { Rules.IsEmpty: false });
             _isNotDropped |= leaves;
             return leaves;
         }

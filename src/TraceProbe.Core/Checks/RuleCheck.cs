@@ -51,7 +51,7 @@ public sealed partial class RuleCheck
     {
         ArgumentNullException.ThrowIfNull(node);
         var sets = RuleSet.ParseAll(node.Dumps, node.Sysctls);
-        return new RuleCheck(cluster, node.Name, [ProxyRules.Of(node, sets, false), ProxyRules.Of(node, sets, true)], node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes))
+        return new RuleCheck(cluster, node.Name, [ProxyRules.Of(node, sets, false), ProxyRules.Of(node, sets, true)], RouteTable.Of(node))
         {
             Unread = node.Unread,
         };

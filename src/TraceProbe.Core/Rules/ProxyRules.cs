@@ -149,7 +149,7 @@ public sealed partial class ProxyRules
     public static ProxyRules Of(NodeAccount node, IEnumerable<RuleSet> sets, bool isIPv6)
     {
         ArgumentNullException.ThrowIfNull(node);
-        var rules = Of(sets, isIPv6, node.NftTables, node.HasIpvs, node.Routes.IsEmpty ? null : RouteTable.Parse(node.Routes));
+        var rules = Of(sets, isIPv6, node.NftTables, node.HasIpvs, RouteTable.Of(node));
         // Nothing found is not "none" where something could not be looked at.
         return rules.Mode == ProxyMode.None && node.Unread.Any(u => u.What.Contains("rules", StringComparison.Ordinal) || u.What.Contains("nftables", StringComparison.Ordinal))
             ? new ProxyRules(rules.Sets, isIPv6, ProxyMode.Unknown, null, rules._routes) : rules;

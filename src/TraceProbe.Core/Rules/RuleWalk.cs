@@ -267,6 +267,7 @@ public sealed class RuleWalk
     {
         public FiveTuple Tuple;
         public uint Mark;
+        public uint RoutedMark;
         public uint ConnectionMark;
         public ConntrackState State;
         public double Weight = 1;
@@ -504,9 +505,11 @@ public sealed class RuleWalk
                 switch (p.Hook)
                 {
                     case Hook.Prerouting:
+                        p.RoutedMark = p.Mark;
                         p.Hook = IsOwn(p.Tuple.Destination.Address, p.IsRedirect) ? Hook.Input : Hook.Forward;
                         break;
                     case Hook.Output or Hook.Forward:
+                        p.RoutedMark = p.Hook == Hook.Output ? p.Mark : p.RoutedMark;
                         p.Hook = Hook.Postrouting;
                         break;
                     case Hook.Postrouting when packet.FromNode && IsOwn(p.Tuple.Destination.Address, p.IsRedirect):
@@ -1026,7 +1029,7 @@ public sealed class RuleWalk
         {
             p.Masquerade = source is null;
             p.SourceBecomes = source;
-            var becomes = source ?? OwnAddressTo(p.Tuple.Destination.Address);
+            var becomes = source ?? OwnSourceFor(p);
             p.State |= becomes == p.Tuple.Source.Address ? 0 : ConntrackState.Snat;
             p.Tuple = p.Tuple with { Source = p.Tuple.Source with { Address = becomes ?? p.Tuple.Source.Address } };
             p.SourceSettled = true;
@@ -1328,6 +1331,23 @@ public sealed class RuleWalk
             return answer;
         }
 
+        // What the tables say of a packet as it stands at the hook, by the policy rules.
+        private Route? RouteOf(FiveTuple tuple, uint mark)
+        {
+            if (packet.Routes is null)
+            {
+                return null;
+            }
+
+            var route = packet.Routes.Lookup(tuple, packet.FromNode ? "lo" : packet.InInterface, mark, out var unknown);
+            if (unknown is not null)
+            {
+                Assume($"the policy rule '{unknown}' is not for this packet");
+            }
+
+            return route;
+        }
+
         private bool IsOwn(IpAddress address, bool redirected, bool quiet = false)
         {
             if (redirected || address.IsLoopback || packet.LocalAddresses.Contains(address))
@@ -1349,9 +1369,9 @@ public sealed class RuleWalk
         }
 
         // MASQUERADE takes the address of the interface on the next hop's network; null when the routes do not say.
-        private IpAddress? OwnAddressTo(IpAddress destination)
+        private IpAddress? OwnSourceFor(Position p)
         {
-            var route = packet.Routes?.Lookup(destination);
+            var route = RouteOf(p.Tuple, p.RoutedMark);
             return route?.Source ?? (route?.Via is { } gateway ? packet.Routes!.Lookup(gateway)?.Source : null);
         }
 
@@ -1365,7 +1385,7 @@ public sealed class RuleWalk
             // The output hook is told the interface once, before any translation there (nf_hook_slow keeps its state).
             var isBefore = p.Hook == Hook.Output;
             var destination = isBefore ? packet.Tuple.Destination.Address : p.Tuple.Destination.Address;
-            return IsOwn(destination, !isBefore && p.IsRedirect, quiet: true) ? "lo" : packet.Routes is null ? null : packet.Routes.Lookup(destination)?.Device ?? "";
+            return IsOwn(destination, !isBefore && p.IsRedirect, quiet: true) ? "lo" : packet.Routes is null ? null : RouteOf(isBefore ? packet.Tuple : p.Tuple, isBefore ? packet.Mark : p.RoutedMark)?.Device ?? "";
         }
 
         private static bool Named(string name, string pattern)

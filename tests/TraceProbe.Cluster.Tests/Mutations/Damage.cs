@@ -9,7 +9,7 @@ internal sealed class Damage
     private readonly HashSet<string>? _rules;
     private readonly HashSet<string>? _chains;
 
-    private Damage(string what, List<string> lines, IEnumerable<string> classes, HashSet<string>? rules, HashSet<string>? chains)
+    public Damage(string what, List<string> lines, IEnumerable<string> classes, HashSet<string>? rules, HashSet<string>? chains)
     {
         _what = what;
         Lines = lines;

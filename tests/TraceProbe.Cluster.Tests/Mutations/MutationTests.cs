@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using System.Text.Json.Nodes;
 using TraceProbe.Core.Checks;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Diagnosis;
@@ -10,7 +11,7 @@ namespace TraceProbe.Cluster.Tests.Mutations;
 
 /// <summary>
 /// Real kube-proxy's rules, damaged at random places: each damage that changes what becomes of some packet for a Service must be told, with the
-/// Service ports and the right class, and nothing else. Whether it changes anything is found out by <see cref="PlainIptables"/>, which is
+/// Service ports and the right class, and nothing else. Whether it changes anything is found out by <see cref="PlainIptables"/> and <see cref="PlainNft"/>, which are
 /// asked before and after; which class is right follows from the rule that was damaged.
 /// </summary>
 public sealed class MutationTests
@@ -20,11 +21,13 @@ public sealed class MutationTests
     // The whole thousand for each fixture takes minutes: make test-mutations.
     private static readonly int Count = int.TryParse(Environment.GetEnvironmentVariable("TRACEPROBE_MUTATIONS"), NumberStyles.None, CultureInfo.InvariantCulture, out var count) ? count : 0;
 
-    public static TheoryData<string> Shared => ["1.20.2/a-variety/iptables", "1.20.2/a-variety/iptables-legacy", "1.33.13/a-variety/iptables", "1.36.3/a-variety/iptables", "1.36.3/a-variety/iptables-legacy"];
+    public static TheoryData<string> Shared => ["1.20.2/a-variety/iptables", "1.20.2/a-variety/iptables-legacy", "1.33.13/a-variety/iptables", "1.36.3/a-variety/iptables", "1.36.3/a-variety/iptables-legacy", "1.33.13/a-variety/nftables", "1.36.3/a-variety/nftables"];
 
     [Theory]
     [InlineData("kube-proxy-1.20-legacy", 60)]
     [InlineData("kube-proxy-1.36-nft", 60)]
+    [InlineData("kube-proxy-1.33-nftables", 20)]
+    [InlineData("kube-proxy-1.36-nftables", 40)]
     public void RulesDamagedAtRandom_AreToldWithServiceAndClass(string fixture, int count) => Run(Fixture.Own(fixture), Fixture.Own(fixture), count, seed: 1);
 
     [Theory]
@@ -40,21 +43,40 @@ public sealed class MutationTests
     {
         string Find(string file) => Fixture.Find(folder, file) ?? Fixture.Find(objects, file) ?? Fixture.Find(Path.Combine(objects, "..", "iptables"), file)!;
         var cluster = SnapshotReader.Read(new[] { "services.json", "endpointslices.json", "pods.json", "nodes.json" }.Select(Find));
-        var lines = Fixture.Text(Fixture.Find(folder, "iptables-save.txt") ?? Fixture.Find(folder, "iptables-save-c.txt")!).Split('\n').Select(WithoutCounter).ToList();
-        var subjects = Packets(cluster, lines).ToList();
-        var healthy = new PlainIptables(lines, [NodeAddress]);
-        var before = subjects.Select(s => new Healthy(s.Subject, s.Packet, healthy)).ToList();
+        var iptables = Fixture.Find(folder, "iptables-save.txt") ?? Fixture.Find(folder, "iptables-save-c.txt");
+        if (iptables is null && Fixture.Find(folder, "nft-list-ruleset.json") is { } nft)
+        {
+            var items = NftDamage.Items(Fixture.Text(nft));
+            var affinity = items.Select(i => JsonNode.Parse(i)!["set"]).Where(s => s?["timeout"] is not null).Select(s => (string)s!["name"]!).ToList();
+            Run(folder, cluster, items, l => new PlainNft(l, [NodeAddress]).Ends, l => RuleSet.ParseAll([new RuleDump("nft", NftDamage.Dump(l))]), NftDamage.At,
+                Packets(cluster, recent: true, (service, port) => affinity.Where(a => a.Contains($"-{service}/tcp/{port}__", StringComparison.Ordinal))), count, seed);
+            return;
+        }
 
-        Check(cluster, lines).Findings.Where(f => f.Status != CheckStatus.Agrees).Select(f => f.Sentence).ShouldBeEmpty("the healthy rules");
+        var lines = Fixture.Text(iptables!).Split('\n').Select(WithoutCounter).ToList();
+        Run(folder, cluster, lines, l => new PlainIptables(l, [NodeAddress]).Ends, l => [RuleSet.Parse(new RuleDump("iptables-save", string.Join('\n', l)))], Damage.At,
+            Packets(cluster, lines.Exists(l => l.Contains("KUBE-EXT-", StringComparison.Ordinal)), (service, port) => lines
+                .Where(l => l.Contains("--rcheck", StringComparison.Ordinal) && l.Contains($"\"{service}:{port}", StringComparison.Ordinal)).Select(l => l.Split(' ')).Select(w => w[Array.IndexOf(w, "--name") + 1])), count, seed);
+    }
+
+    private static void Run(
+        string folder, ClusterSnapshot cluster, List<string> lines, Func<List<string>, Ends> plain, Func<List<string>, IEnumerable<RuleSet>> parse, Func<List<string>, Random, Damage> damaged,
+        IEnumerable<(string Subject, PlainPacket Packet)> packets, int count, int seed)
+    {
+        NodeCheck Check(List<string> rules) => new RuleCheck(cluster, "kp-node1", [ProxyRules.Of(parse(rules), false, [], false)]).Run();
+        var healthy = plain(lines);
+        var before = packets.Select(s => new Healthy(s.Subject, s.Packet, healthy)).ToList();
+
+        Check(lines).Findings.Where(f => f.Status != CheckStatus.Agrees).Select(f => f.Sentence).ShouldBeEmpty("the healthy rules");
         var random = new Random(seed);
         var wrong = new StringBuilder();
         int told = 0, harmless = 0;
         for (var i = 0; i < count; i++)
         {
-            var damage = Damage.At(lines, random);
-            var after = new PlainIptables(damage.Lines, [NodeAddress]);
+            var damage = damaged(lines, random);
+            var after = plain(damage.Lines);
             var affected = before.Where(h => damage.Meets(h) && h.DiffersIn(after)).Select(h => h.Subject).ToHashSet(StringComparer.Ordinal);
-            var report = Check(cluster, damage.Lines);
+            var report = Check(damage.Lines);
             var found = report.Findings.Where(f => f.Status != CheckStatus.Agrees).ToList();
             var named = found.SelectMany(f => f.Ports).ToHashSet(StringComparer.Ordinal);
             var classes = found.Select(f => FailureClassInfo.Of(f.Class).Name).Distinct().ToList();
@@ -76,14 +98,11 @@ public sealed class MutationTests
 
     private static string WithoutCounter(string line) => line.StartsWith('[') ? line[(line.IndexOf(']', StringComparison.Ordinal) + 2)..] : line;
 
-    private static NodeCheck Check(ClusterSnapshot cluster, IEnumerable<string> lines)
-    {
-        var set = RuleSet.Parse(new RuleDump("iptables-save", string.Join('\n', lines)));
-        return new RuleCheck(cluster, "kp-node1", [ProxyRules.Of([set], false, [], false)]).Run();
-    }
+    /// <summary>How a packet ends, with the probability of each end; and the chains and rules that it met on the way.</summary>
+    internal delegate Dictionary<string, double> Ends(PlainPacket packet, HashSet<string>? chains = null, HashSet<string>? rules = null);
 
     /// <summary>A packet for a Service port, and what became of it before the damage.</summary>
-    internal sealed class Healthy(string subject, PlainPacket packet, PlainIptables rules)
+    internal sealed class Healthy(string subject, PlainPacket packet, Ends rules)
     {
         private readonly HashSet<string> _chains = new(StringComparer.Ordinal);
         private readonly HashSet<string> _rules = new(StringComparer.Ordinal);
@@ -101,7 +120,7 @@ public sealed class MutationTests
             {
                 if (_ends.Count == 0)
                 {
-                    foreach (var (end, probability) in rules.Ends(packet, _chains, _rules))
+                    foreach (var (end, probability) in rules(packet, _chains, _rules))
                     {
                         _ends.Add(end, probability);
                     }
@@ -111,19 +130,18 @@ public sealed class MutationTests
             }
         }
 
-        public bool DiffersIn(PlainIptables damaged)
+        public bool DiffersIn(Ends damaged)
         {
-            var ends = damaged.Ends(packet);
+            var ends = damaged(packet);
             var known = Known._ends;
             return ends.Keys.Union(known.Keys).Any(e => Math.Abs(ends.GetValueOrDefault(e) - known.GetValueOrDefault(e)) > 1e-6);
         }
     }
 
     // The packets for each Service port that come to the node: from a pod, from itself, from outside, from its own endpoints back to them.
-    private static IEnumerable<(string Subject, PlainPacket Packet)> Packets(ClusterSnapshot cluster, List<string> lines)
+    private static IEnumerable<(string Subject, PlainPacket Packet)> Packets(ClusterSnapshot cluster, bool recent, Func<string, string?, IEnumerable<string>> lists)
     {
         const string outside = "198.18.0.1";
-        var recent = lines.Exists(l => l.Contains("KUBE-EXT-", StringComparison.Ordinal));
         var pods = cluster.Pods.Where(p => p.Spec.NodeName == "kp-node1" && !p.Spec.HostNetwork && p.Status.PodIP is not null && p.Status.Phase == "Running").Select(p => p.Status.PodIP!).ToList();
         foreach (var service in cluster.Services.Where(s => s.Spec.Type != "ExternalName" && s.Spec.ClusterIP != "None"))
         {
@@ -146,10 +164,9 @@ public sealed class MutationTests
                     }
 
                     // Whoever was here before.
-                    foreach (var list in lines.Where(l => l.Contains("--rcheck", StringComparison.Ordinal) && l.Contains($"\"{service.Metadata.Namespace}/{service.Metadata.Name}:{port.Name}", StringComparison.Ordinal)))
+                    foreach (var list in lists($"{service.Metadata.Namespace}/{service.Metadata.Name}", port.Name))
                     {
-                        var words = list.Split(' ');
-                        yield return (subject, new PlainPacket(protocol, pod, address, port.Port, false, words[Array.IndexOf(words, "--name") + 1]));
+                        yield return (subject, new PlainPacket(protocol, pod, address, port.Port, false, list));
                     }
                 }
 
