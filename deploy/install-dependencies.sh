@@ -32,6 +32,7 @@ need ipvsadm "the lab in IPVS mode" tool ipvsadm
 need conntrack "the lab's connection tracking" tool conntrack
 need dnsmasq-base "the lab's DNS servers" tool dnsmasq
 need nginx-light "the lab's web servers" tool nginx
+need kubernetes-client "kubectl, against the lab and clusters" tool kubectl
 need curl "the lab's client" tool curl
 need util-linux "the lab's pods" tool unshare
 need procps "processes and sysctls" tool ps

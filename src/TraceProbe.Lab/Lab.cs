@@ -36,6 +36,9 @@ public sealed partial class Lab
     /// <summary>The file with all its objects as one <c>v1 List</c>, replaced whole whenever one changes.</summary>
     public string SnapshotPath => _folder.SnapshotPath;
 
+    /// <summary>The kubeconfig that opens its API server to kubectl, and to TraceProbe as to any cluster.</summary>
+    public string KubeconfigPath => _folder.KubeconfigPath;
+
     /// <summary>The file with its places, an array of <see cref="Place"/>.</summary>
     public string PlacesPath => _folder.PlacesPath;
 
@@ -239,6 +242,11 @@ public sealed partial class Lab
 
                 await Task.Delay(20, cancellationToken).ConfigureAwait(false);
             }
+        }
+
+        for (var attempt = 0; !File.Exists(folder.KubeconfigPath); attempt++)
+        {
+            await Task.Delay(attempt < 500 ? 20 : throw new LabException($"The lab's API server does not come up. {string.Join(' ', File.ReadLines($"{folder.Path}/controller.log").TakeLast(3))}"), cancellationToken).ConfigureAwait(false);
         }
 
         progress?.Report("letting the neighbours meet");

@@ -4,7 +4,7 @@ namespace TraceProbe.Lab;
 
 /// <summary>
 /// Follows a lab's objects for as long as the lab is there: what a real cluster's controllers, kubelets and kube-proxies do is one
-/// process here. Objects are looked at every 100 ms, pods are probed every 500 ms.
+/// process here. Objects are looked at every 100 ms, pods are probed every 500 ms. Its API server is in it too.
 /// </summary>
 public static class LabController
 {
@@ -19,6 +19,15 @@ public static class LabController
     public static async Task RunAsync(string name, CancellationToken cancellationToken = default)
     {
         var folder = new LabFolder(name);
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var serving = Api.LabApi.RunAsync(folder, ended.Token);
+        await FollowAsync(folder, cancellationToken).ConfigureAwait(false);
+        await ended.CancelAsync().ConfigureAwait(false);
+        await serving.ConfigureAwait(false);
+    }
+
+    private static async Task FollowAsync(LabFolder folder, CancellationToken cancellationToken)
+    {
         var seen = "";
         var failure = "";
         var cluster = ClusterSnapshot.Empty;

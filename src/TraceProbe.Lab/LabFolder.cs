@@ -25,6 +25,9 @@ internal sealed class LabFolder
 
     internal string SnapshotPath => $"{Path}/cluster.json";
 
+    /// <summary>How kubectl reaches the lab's API server; there once that listens.</summary>
+    internal string KubeconfigPath => $"{Path}/kubeconfig";
+
     internal string PlacesPath => $"{Path}/places.json";
 
     internal string PausePath => $"{Path}/bin/pause";

@@ -300,6 +300,8 @@ internal static class LabCommand
             page.Row(2, new Cell(service.Ref.ToString(), width), new Cell(ports, second, Ink.Dim), new Cell(service.Spec.ClusterIP ?? "", 0, Ink.Dim));
         }
 
+        page.Blank();
+        page.Verbatim($"kubectl --kubeconfig {lab.KubeconfigPath} get services,endpointslices,pods,nodes", 2, Ink.None);
         return page.ToString();
     }
 
