@@ -55,6 +55,8 @@ internal sealed record ServedKind(string Group, string Plural, string Kind, bool
         new("networking.k8s.io", "networkpolicies", "NetworkPolicy", true, ["netpol"], [new("Pod-Selector")], _ => []),
         new("", "events", "Event", true, ["ev"], [new("Reason")], _ => []),
         new("apps", "deployments", "Deployment", true, ["deploy"], [new("Ready"), new("Up-to-date"), new("Available")], Deployments),
+        new("apps", "statefulsets", "StatefulSet", true, ["sts"], [new("Ready")], _ => []),
+        new("apps", "replicasets", "ReplicaSet", true, ["rs"], [new("Ready")], _ => []),
         new("apps", "daemonsets", "DaemonSet", true, ["ds"], [new("Desired"), new("Ready")], c => [KubeProxy(c)]),
     ];
 
