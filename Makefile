@@ -26,7 +26,7 @@ demo: build ## Raise a lab, follow a healthy request and the failures of the REA
 test: build ## Run the whole test suite (root, for the parts that need a kernel)
 	@TRACEPROBE_EXECUTABLE=$(abspath $(OUT))/traceprobe tests/run.sh $(TESTS)
 
-test-kernels: build ## Boot Debian's kernels 5.10, 6.1 and 6.12 in emulated machines and try them (root, a quarter of an hour)
+test-kernels: build ## Boot Debian's kernels 5.10, 6.1 and 6.12 in emulated machines and try them (root, up to an hour)
 	@deploy/install-dependencies.sh kernels
 	@tests/kernels/run.sh
 
