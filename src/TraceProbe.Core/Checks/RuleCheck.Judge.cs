@@ -212,6 +212,11 @@ public sealed partial class RuleCheck
                         {
                             found.Add(subject, one, RefusedOtherwise(one, branch, step));
                         }
+                        else if (role == ProxyChain.Other && one.Fate == Fate.Dropped && branch.Outcome == WalkOutcome.Rejected)
+                        {
+                            // It came to where nftables mode refuses ports that no Service has: nothing had dropped it.
+                            found.Add(subject, one, Unrefused(subject, one, branch) with { Effect = EffectOf(branch) });
+                        }
 
                         break;
                 }

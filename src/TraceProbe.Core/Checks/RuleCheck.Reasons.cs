@@ -256,7 +256,8 @@ public sealed partial class RuleCheck
             }
 
             var denying = Entries.For(one.To, subject.Protocol, false).FirstOrDefault(e => e.Kind == ProxyChain.Firewall);
-            return branch.Backend is null && denying is not null
+            // In nftables mode it is asked before the translation, and not what translates.
+            return denying is not null && (branch.Backend is null || Names.IsNftables && !branch.Steps.Any(s => Is(s.Rule, denying.Rule)))
                 ? Unasked(branch, denying.Rule, "the rules that keep others than loadBalancerSourceRanges out")
                 : new Deviation(FailureClass.ServiceRuleMissing, $"nothing keeps others than loadBalancerSourceRanges from {subject} at {one.To}", branch.Backend is { } backend ? $"go to {backend}" : "are let through")
                 {

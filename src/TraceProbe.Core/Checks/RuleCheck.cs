@@ -314,6 +314,13 @@ public sealed partial class RuleCheck
                 }
             }
 
+            // Where no rule marks anything, not even what comes back to its own endpoint, nothing is told of what it was told: then it is what most are told.
+            if (marked is [0, 0, 0] && seen[0] + seen[1] + seen[2] > 0 && rules.Mode is ProxyMode.Iptables or ProxyMode.Nftables
+                && !rules.Sets.Any(s => s.Tables.Values.Any(t => t.Chains.Values.Any(c => c.Rules.Any(SetsMark)))))
+            {
+                (marked[1], marked[2]) = (seen[1], seen[2]);
+            }
+
             // Before Kubernetes 1.24 there were no chains KUBE-EXT-, and packets to external addresses were taken from outside only.
             var recent = rules.Sets.Any(s => s.Tables.Values.Any(t => t.Name.EndsWith(" kube-proxy", StringComparison.Ordinal) || t.Chains.Keys.Any(c => c.StartsWith("KUBE-EXT-", StringComparison.Ordinal))));
             return !IsIpvs ? new ProxyHabits(Most(marked[0], seen[0]), Most(marked[1], seen[1]), Most(marked[2], seen[2]), recent)

@@ -33,7 +33,7 @@ internal static class NftDamage
                     return new Damage("without the table", [], ["proxy-rules-missing", "service-rule-missing"], null, [.. items.Select(i => JsonNode.Parse(i)!["chain"]).OfType<JsonNode>().Select(c => (string)c["name"]!)]);
                 case ("rule", < 30):
                     return new Damage($"without {name} {items[at]}", [.. items[..at], .. items[(at + 1)..]], ClassesOf(name!, items[at]), [items[at]], null);
-                case ("rule", < 45) when items[at].Contains("dnat", StringComparison.Ordinal):
+                case ("rule", < 45) when items[at].Contains("\"dnat\":{", StringComparison.Ordinal):
                     return SwapBackend(items, at, random);
                 case ("rule", < 70):
                     return Insert(items, at, name!, random);
@@ -143,6 +143,7 @@ internal static class NftDamage
     // What its lack is, by where a rule or an element stands.
     private static string[] ClassesOf(string chain, string rule) => chain switch
     {
+        "masquerading" when rule.Contains("return", StringComparison.Ordinal) => ["masquerade-unexpected"],
         "nat-postrouting" or "masquerading" or "@hairpin-connections" => ["masquerade-missing"],
         "mark-for-masquerade" => ["masquerade-missing"],
         _ when rule.Contains("mangle", StringComparison.Ordinal) || rule.Contains("mark-for-masquerade", StringComparison.Ordinal) => ["masquerade-missing"],
