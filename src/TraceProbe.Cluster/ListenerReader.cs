@@ -6,7 +6,13 @@ using TraceProbe.Core.Net;
 namespace TraceProbe.Cluster;
 
 /// <summary>A socket found in <c>/proc/net</c>, still without its process.</summary>
-internal readonly record struct SocketEntry(uint NetNs, IpProtocol Protocol, AddressPort Local, ulong Inode);
+internal readonly record struct SocketEntry(uint NetNs, IpProtocol Protocol, AddressPort Local, ulong Inode)
+{
+    // Of a listening TCP socket, where the kernel told.
+    public long? Waiting { get; init; }
+
+    public long? Backlog { get; init; }
+}
 
 /// <summary>
 /// Reads the waiting sockets of the calling thread's namespace: by netlink (include/uapi/linux/inet_diag.h, sock_diag(7)), where the kernel is asked for
@@ -74,7 +80,12 @@ internal static class ListenerReader
             {
                 if (TryRead(payload, out var local, out var remotePort, out var inode) && remotePort == 0 && local.Port != 0)
                 {
-                    sockets.Add(new SocketEntry(netNs, protocol, local, inode));
+                    // idiag_rqueue and idiag_wqueue: of a listener the connections that wait, and how many may (tcp_diag_get_info).
+                    sockets.Add(new SocketEntry(netNs, protocol, local, inode)
+                    {
+                        Waiting = protocol == IpProtocol.Tcp ? MemoryMarshal.Read<uint>(payload[56..]) : null,
+                        Backlog = protocol == IpProtocol.Tcp ? MemoryMarshal.Read<uint>(payload[60..]) : null,
+                    });
                 }
             },
             () => sockets.RemoveRange(before, sockets.Count - before));

@@ -84,7 +84,7 @@ public static class NodeReader
             kubeProxy = ProcessScan.KubeProxy(processes, inNode.NetNs);
             lookedFor = processes.Any(p => p.NetNs == inNode.NetNs);
             var owners = ProcessScan.Owners(processes, [.. found.Select(s => s.Inode)]);
-            listeners = [.. found.Select(s => new ListeningSocket(s.NetNs, s.Protocol, s.Local, owners.GetValueOrDefault(s.Inode)))];
+            listeners = [.. found.Select(s => new ListeningSocket(s.NetNs, s.Protocol, s.Local, owners.GetValueOrDefault(s.Inode)) { Waiting = s.Waiting, Backlog = s.Backlog })];
         }
 
         // 4. What iptables-nft turned out not to understand, although it bears the names of its tables.

@@ -119,6 +119,16 @@ internal sealed class Hostnames
 
     private SslStream Encrypted(Socket client)
     {
+        // A TLS handshake begins with byte 22; to plain HTTP Go's servers answer so.
+        Span<byte> first = stackalloc byte[1];
+        if (client.Receive(first, SocketFlags.Peek) == 1 && char.IsAsciiLetterUpper((char)first[0]))
+        {
+            client.Send("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"u8);
+            // What is left unread when a socket is closed turns the close into a reset.
+            Span<byte> request = stackalloc byte[4096];
+            _ = client.Receive(request);
+        }
+
         var stream = new SslStream(new NetworkStream(client));
         stream.AuthenticateAsServer(_certificate.Value);
         return stream;

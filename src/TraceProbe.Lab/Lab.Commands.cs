@@ -119,7 +119,7 @@ public sealed partial class Lab
         {
             case ["patch", "service" or "services" or "svc", var name]:
                 var service = ServiceOf(ns, name);
-                _folder.Objects.Put(ObjectPatch.Patched(service, Option("-p", "--patch"), Option("--type"), ObjectWriter.Write, new ObjectReader().ReadService));
+                _folder.Objects.Put(WithFamilies(ObjectPatch.Patched(service, Option("-p", "--patch"), Option("--type"), ObjectWriter.Write, new ObjectReader().ReadService), Option("-p", "--patch")));
                 return $"service/{name} patched\n";
             case ["patch", _, var name]:
                 foreach (var pod in PodsOf(ns, name))
@@ -154,14 +154,30 @@ public sealed partial class Lab
                 return "pod \"kube-proxy\" deleted\n";
             case ["delete", "pod" or "pods" or "po", .. var names]:
                 // Its workload makes it again; here that is its program started anew.
-                bench.Restart(names.SelectMany(n => PodsOf(ns, n)));
-                return string.Concat(names.Select(n => $"pod \"{n}\" deleted\n"));
+                Pod[] deleted = Option("-l", "--selector") is { } which ? Selected(ns, which) : [.. names.SelectMany(n => PodsOf(ns, n))];
+                RestartPods(bench, deleted);
+                return deleted.Length == 0 ? "No resources found\n" : string.Concat(deleted.Select(p => $"pod \"{p.Metadata.Name}\" deleted\n"));
             case ["exec", var name] when command.Count > 0:
                 return LabProcesses.Execute(_folder, PodsOf(ns, name.Replace("pod/", "", StringComparison.Ordinal))[0].Metadata.Name, [.. command]);
             default:
                 throw new LabException($"A lab has no API server; it knows kubectl patch, label, set selector, scale, expose, delete, rollout restart and exec, not: kubectl {string.Join(' ', words)}. "
                     + "What is in it is told by: traceprobe lab status");
         }
+    }
+
+    // A new pod has a new link, and a new DNS server reads the API anew.
+    private void RestartPods(Bench bench, Pod[] pods)
+    {
+        foreach (var pod in pods)
+        {
+            LabNetwork.Restore(_folder, pod);
+            if (LabProcesses.IsDns(pod))
+            {
+                File.Delete(_folder.DnsPausedPath);
+            }
+        }
+
+        bench.Restart(pods);
     }
 
     // The pod as YAML through sed and back again: of its lines, those that are "name: text".
@@ -199,8 +215,7 @@ public sealed partial class Lab
     private string Label(string ns, List<string> arguments, string? selector)
     {
         var names = arguments.Where(a => !a.Contains('=') && !a.EndsWith('-')).ToArray();
-        var pods = selector is null ? names.SelectMany(n => PodsOf(ns, n)) : Cluster.Pods.Where(p => p.Metadata.Namespace == ns
-            && selector.Split(',').Select(Pair).All(want => p.Metadata.Labels.GetValueOrDefault(want.Key) == want.Value));
+        var pods = selector is null ? names.SelectMany(n => PodsOf(ns, n)) : Selected(ns, selector);
         var said = new StringBuilder();
         foreach (var pod in pods.ToArray())
         {
@@ -215,6 +230,17 @@ public sealed partial class Lab
         }
 
         return said.ToString();
+    }
+
+    private Pod[] Selected(string ns, string selector) => [.. Cluster.Pods.Where(p => p.Metadata.Namespace == ns
+        && selector.Split(',').Select(Pair).All(want => p.Metadata.Labels.GetValueOrDefault(want.Key) == want.Value))];
+
+    // The API server gives a Service that may have both families an address of the one that it lacks.
+    private static Service WithFamilies(Service service, string? patch)
+    {
+        var planned = LabObjects.Services.FirstOrDefault(s => s.Metadata.Name == service.Metadata.Name && s.Metadata.Namespace == service.Metadata.Namespace);
+        return planned is null || patch?.Contains("DualStack", StringComparison.Ordinal) != true || service.Spec.ClusterIPs.Length != 1 || service.Spec.IsHeadless ? service
+            : service with { Spec = service.Spec with { IpFamilies = [service.Spec.IpFamilies[0], service.Spec.IpFamilies[0] == "IPv4" ? "IPv6" : "IPv4"], ClusterIPs = [service.Spec.ClusterIPs[0], planned.Spec.ClusterIPs.First(a => a.Contains(':') != service.Spec.ClusterIPs[0].Contains(':'))] } };
     }
 
     private static (string Key, string Value) Pair(string text) => text.IndexOf('=', StringComparison.Ordinal) is var equals and > 0

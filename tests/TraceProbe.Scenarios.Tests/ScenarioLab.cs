@@ -9,6 +9,7 @@ public abstract class ScenarioLab(ProxyMode mode) : IAsyncLifetime
 {
     private static readonly string[] Tools = ["nsenter", "curl", "kill"];
     private readonly string _state = Path.Combine(Path.GetTempPath(), $"traceprobe-scenarios-{Guid.NewGuid():N}");
+    private readonly HashSet<(string Url, string From)> _recorded = [];
     private Lab.Lab? _lab;
 
     /// <summary>The executable under test: $TRACEPROBE_EXECUTABLE, as <c>make test</c> gives the published one, or the one built with the tests.</summary>
@@ -72,6 +73,15 @@ public abstract class ScenarioLab(ProxyMode mode) : IAsyncLifetime
     /// <summary>Traces a request.</summary>
     public Outcome Trace(string url, string from = "pod/ubuntu", params string[] options)
         => Run(["trace", url, "--from", from, "-o", "json", "--timeout", Timeout, .. options]);
+
+    /// <summary>Sees to it that there is a baseline of a fault's request, where one can be recorded without the fault.</summary>
+    public void Baseline(Fault fault)
+    {
+        if (_recorded.Add((fault.Url, fault.From)))
+        {
+            Run("baseline", "record", $"b{_recorded.Count}", fault.Url, "--from", fault.From, "--timeout", "3s");
+        }
+    }
 
     /// <summary>Follows curl.</summary>
     public Outcome Curl(string url, string from = "pod/ubuntu")

@@ -236,6 +236,7 @@ public static class RequestSender
                         continue;
                     }
 
+                    NoteWantsTls(head, buffer[head.Length..have]);
                     return ReadBody(connection, buffer, head, have - head.Length);
                 }
 
@@ -244,7 +245,7 @@ public static class RequestSender
                     // RFC 8446 section 5.1: an alert in answer to our plain request.
                     if (have >= 3 && buffer[0] == 21 && buffer[1] == 3)
                     {
-                        _report = _report with { TlsFailure = "the server speaks TLS on this port, not plain HTTP" };
+                        _report = _report with { TlsFailure = "it answered with a TLS alert" };
                     }
 
                     return RequestFailure.NotHttp;
@@ -277,6 +278,17 @@ public static class RequestSender
             }
         }
 
+        // In a 400 some TLS servers say what was wrong: nginx ("… sent to HTTPS port"), Go ("… to an HTTPS server"), Apache ("… to an SSL-enabled server port"),
+        // Tomcat ("… requires TLS"). Nothing of the text is kept.
+        private void NoteWantsTls(HttpHead head, ReadOnlySpan<byte> body)
+        {
+            if (head.Status == 400 && target.Scheme == RequestScheme.Http
+                && (body.IndexOf("to HTTPS port"u8) >= 0 || body.IndexOf("to an HTTPS server"u8) >= 0 || body.IndexOf("SSL-enabled server port"u8) >= 0 || body.IndexOf("requires TLS"u8) >= 0))
+            {
+                _report = _report with { TlsFailure = "it answered 400, and that it wants HTTPS" };
+            }
+        }
+
         private void KeepStatusLine(ReadOnlySpan<byte> bytes)
         {
             if (HttpHead.TryReadStatusLine(bytes, out var line))
@@ -306,6 +318,7 @@ public static class RequestSender
                     };
                 }
 
+                NoteWantsTls(head, buffer[..received]);
                 have += received;
                 if (deadline.HasPassed)
                 {

@@ -136,7 +136,7 @@ public sealed partial class RuleCheck
                 {
                     Shared = policy,
                     Share = branch.Probability,
-                    Mend = new Mend($"Let a rule accept these packets, or change the {policy}.", policy == "policy of filter FORWARD" ? $"{(IsIPv6 ? "ip6tables" : "iptables")} -P FORWARD ACCEPT" : null, check._vantage.Node),
+                    Mend = Mends.LetThrough(policy, IsIPv6, check._vantage.Node),
                 };
             }
 
@@ -482,21 +482,7 @@ public sealed partial class RuleCheck
 
         private static string OwnerWords(RuleRef rule) => rule.Owner is { } owner ? $"a rule of {owner}" : "a rule by hand";
 
-        private Mend Removing(WalkStep step)
-        {
-            var rule = Ref(step);
-            var words = rule.Owner switch
-            {
-                null => "Remove the rule, or let it spare packets for Services.",
-                "kube-proxy" => "Restart kube-proxy, and find out why the rule is there.",
-                var owner when ProxyChains.CarriesOutPolicies(owner) => $"Look at the NetworkPolicies that {owner} carries out.",
-                var owner => $"Change {owner}'s configuration, which would bring the rule back.",
-            };
-            var command = rule.Owner is not null ? null
-                : rule.Tool == "nft" ? step.Rule.Handle > 0 ? string.Create(CultureInfo.InvariantCulture, $"nft delete rule {rule.Table} {rule.Chain} handle {step.Rule.Handle}") : null
-                : rule.Raw.StartsWith("-A ", StringComparison.Ordinal) ? $"{rule.Tool} -t {rule.Table} -D {rule.Raw[3..]}" : null;
-            return new Mend(words, command, check._vantage.Node);
-        }
+        private Mend Removing(WalkStep step) => Mends.RemoveRule(step, IsIPv6, check._vantage.Node);
 
         private RuleRef MissingAffinity(Subject subject, TrafficCase one, AddressPort backend)
             => Names.MissingAffinity(subject, Entries.For(one.To, subject.Protocol, false).FirstOrDefault(e => e.Kind == ProxyChain.Entry)?.LeadsTo, backend);

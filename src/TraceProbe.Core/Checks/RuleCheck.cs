@@ -267,10 +267,12 @@ public sealed partial class RuleCheck
         public void Explain(Subject subject, VirtualPacket packet, FindingList found)
         {
             var (service, port) = subject;
-            var from = packet.FromNode ? Origin.Node : Origin.Pod;
+            var source = packet.Tuple.Source.Address;
+            var from = packet.FromNode ? Origin.Node : check._cluster.FindPodByAddress(source) is null ? Origin.Outside : Origin.Pod;
             var endpoints = ServiceMeaning.Endpoints(check._cluster, service, port, IsIPv6, check._vantage.Node);
             var like = Traffic.Of(service, port, IsIPv6, endpoints, check._vantage, [packet.Tuple.Destination.Address], Habits)
-                .FirstOrDefault(c => c.From == from && c.To == packet.Tuple.Destination && c.Hairpin is null && c.Range is null);
+                .Where(c => c.To == packet.Tuple.Destination && c.Range is null).OrderByDescending(c => c.Hairpin?.Address == source)
+                .FirstOrDefault(c => c.Hairpin?.Address == source || c.Hairpin is null && c.From == from);
             if (like is not null && WhyNotRead is null && rules.Mode != ProxyMode.Userspace)
             {
                 Judge(subject, like with { Packet = packet }, rules.Walk(packet), found);

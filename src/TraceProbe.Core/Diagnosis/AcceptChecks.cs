@@ -40,14 +40,42 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
                 yield return RefusedByPod(leg.Connection);
             }
         }
-        else if (leg.Connection.Outcome == ConnectionOutcome.Unanswered && leg.Connection.Drops.FirstOrDefault(d => d.Event.DropReason?.Contains("OVERFLOW", StringComparison.Ordinal) == true) is { Event.DropReason: not null } overflow)
+        else if (leg.AtPod is { Outcome: ConnectionOutcome.Unanswered, AnsweredInNetNs: 0 } silent && c.NetNsOf(silent.Backend.Address) is { } netns
+            && silent.Sightings.LastOrDefault(s => s.Forward && s.Event.NetNs == netns) is { Event.NetNs: not 0 } arrived)
         {
-            yield return new Finding(FailureClass.AcceptQueueFull, $"The accept queue of {c.HolderWords(leg.Connection.Backend.Address)} on port {leg.Connection.Backend.Port} is full.")
+            if (Ignored(silent, netns, arrived) is { } ignored)
             {
-                Objects = [.. leg.PodRef(leg.Connection.Backend.Address)],
-                Evidence = [new Evidence(EvidenceSource.Observed, $"the SYN was dropped: {overflow.Event.DropReason}", c.SinceStart(overflow.Event.BootNanoseconds), c.PlaceName(overflow.Event.NetNs))],
+                yield return ignored;
+            }
+        }
+    }
+
+    /// <summary>Why a pod that the packet came to did not answer it.</summary>
+    private Finding? Ignored(Connection silent, uint netns, Sighting arrived)
+    {
+        var (holder, port) = (c.HolderWords(silent.Backend.Address), silent.Backend.Port);
+        var seen = new Evidence(EvidenceSource.Observed, $"the packet {arrived.Event.Tuple} arrived in {c.WordsOf(netns)}{(silent.Retransmissions > 0 ? string.Create(CultureInfo.InvariantCulture, $", {silent.Retransmissions + 1} times,") : "")} and nothing answered it", c.SinceStart(arrived.Event.BootNanoseconds), c.PlaceName(netns));
+        var here = c.ListenersIn(netns)?.Where(l => l.Protocol == silent.Asked.Protocol && l.Local.Port == port).ToList() ?? [];
+        if (here.Find(l => l.IsFull) is { } full)
+        {
+            return new Finding(FailureClass.AcceptQueueFull, string.Create(CultureInfo.InvariantCulture,
+                $"{full.Process?.Command ?? "The server"} in {holder} does not accept connections fast enough: {full.Waiting} wait at port {port}, its queue takes no more, and the kernel ignores new ones."))
+            {
+                Objects = [.. leg.PodRef(silent.Backend.Address), leg.Service.Ref],
+                Evidence = [seen, new Evidence(EvidenceSource.Programmed, string.Create(CultureInfo.InvariantCulture, $"listening: {full.Local}, {full.Waiting} connections wait to be accepted, backlog {full.Backlog}"), Place: c.PlaceName(netns))],
+                Mend = c.Cluster.FindPodByAddress(silent.Backend.Address) is { } pod
+                    ? new Mend("Restart the server if it hangs; give it more replicas or threads if it is slow.", $"kubectl delete pod {pod.Metadata.Name} -n {pod.Metadata.Namespace}") : null,
             };
         }
+
+        // A datagram needs no answer of the kernel's: that the program is silent is all that can be said, and enough.
+        return silent.Asked.Protocol != IpProtocol.Udp || here.Count == 0 ? null : new Finding(FailureClass.NoResponse,
+            $"{here[0].Process?.Command ?? "The server"} in {holder} was sent the datagram on port {port}, and never answered.")
+        {
+            Objects = [.. leg.PodRef(silent.Backend.Address), leg.Service.Ref],
+            Evidence = [seen, new Evidence(EvidenceSource.Programmed, $"listening: {string.Join(", ", here.Select(l => l.Local))}", Place: c.PlaceName(netns))],
+            Mend = c.Cluster.FindPodByAddress(silent.Backend.Address) is { } owner ? new Mend("Look whether the server hangs, and restart it if so.", $"kubectl delete pod {owner.Metadata.Name} -n {owner.Metadata.Namespace}") : null,
+        };
     }
 
     /// <summary>Whether something answered for the Service's address, and who the packet went to is not known.</summary>

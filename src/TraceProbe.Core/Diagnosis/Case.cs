@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using TraceProbe.Core.Checks;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Journeys;
 using TraceProbe.Core.Net;
@@ -37,7 +38,8 @@ internal sealed class Case
         Target = recording.Manifest.Target ?? TargetOf(Main);
         Meant = Target is null ? null : ServiceMeant.By(Target.Host, ClientNamespace, Cluster) ?? MeantByLookups();
         Meant ??= Main is null ? null : ServiceMeant.ByAddress(Main.Asked.Destination.Address, Cluster);
-        Port = Meant?.Service is { } service && Target is not null ? ServiceMeaning.FindPort(service, Target.Port, Target.Protocol) : null;
+        Meant ??= Target?.Address is { } address && IsNodeAddress(address) ? ServiceMeant.ByNodePort(Target.Port, Target.Protocol, Cluster) : null;
+        Port = Meant?.Service is { } service && Target is not null ? ServiceMeaning.FindPort(service, Target.Port, Target.Protocol) ?? ServiceMeant.NodePortOf(service, Target.Port, Target.Protocol) : null;
         if (WithOnwardByAddress(Main) is { } proxied && !ReferenceEquals(proxied, Main))
         {
             Journey = Journey with { Connections = Journey.Connections.Replace(Main!, proxied, ReferenceEqualityComparer.Instance) };
@@ -79,6 +81,37 @@ internal sealed class Case
 
     /// <summary>The programmed account of the client's node; null when it could not be read.</summary>
     public NodeAccount? ClientNodeAccount => NodeCalled(ClientNode) ?? (Recording.Nodes.Length == 1 && ClientNode is null ? Recording.Nodes[0] : null);
+
+    /// <summary>
+    /// The programmed account of the node whose rules a connection meets first: the client's, or for a client beyond the cluster the one that its packets
+    /// came to. Null when it could not be read.
+    /// </summary>
+    public NodeAccount? EntryNode(Connection connection) => ClientPlace is { Kind: PlaceKind.Node or PlaceKind.Pod } || ClientNode is not null ? ClientNodeAccount
+        : NodeCalled(connection.Sightings.Where(s => s.Forward).Select(s => PlaceOf(s.Event.NetNs)).FirstOrDefault(p => p?.Kind == PlaceKind.Node)?.Node);
+
+    /// <summary>Whether an address is one of a node's own.</summary>
+    public bool IsNodeAddress(IpAddress address) => Recording.Manifest.Places.Any(p => p.Kind == PlaceKind.Node && p.Addresses.Contains(address))
+        || Cluster.Nodes.Any(n => n.Status.Addresses.Any(a => IpAddress.TryParse(a.Address, null, out var own) && own == address));
+
+    /// <summary>
+    /// What a node's rules do otherwise than they should with a connection's first packet, as it came to the node; the first in the packet's order
+    /// first.
+    /// </summary>
+    public ImmutableArray<CheckFinding> Explain(NodeAccount node, Service service, ServicePort port, FiveTuple tuple, bool fromNode)
+    {
+        var rules = RulesOf(node, !tuple.Destination.Address.IsIPv4);
+        var check = new RuleCheck(Cluster, node.Name, [rules], rules.Routes);
+        return [.. check.Explain(service, port, PacketAt(rules, tuple, fromNode)).Where(f => f.Status == CheckStatus.Differs)];
+    }
+
+    /// <summary>A connection's first packet, as it comes to a node.</summary>
+    public static VirtualPacket PacketAt(ProxyRules rules, FiveTuple tuple, bool fromNode) => new()
+    {
+        Tuple = tuple,
+        FromNode = fromNode,
+        InInterface = fromNode ? null : rules.Routes?.Lookup(tuple.Source.Address) is { Type: "unicast" } route ? route.Device : null,
+        Routes = rules.Routes,
+    };
 
     public Place? PlaceOf(uint netns) => _byNetNs.GetValueOrDefault(netns);
 

@@ -57,10 +57,123 @@ internal sealed class DefineChecks(Case c, ServiceLeg leg)
             yield break;
         }
 
-        if (WrongTargetPort() is { } wrong)
+        if ((NoLocalEndpoints() ?? SourceRangeDenied() ?? HeadlessPort() ?? UnownedAddress() ?? WrongTargetPort()) is { } wrong)
         {
             yield return wrong;
         }
+    }
+
+    private bool Failed => leg.Connection is { Outcome: ConnectionOutcome.Unanswered or ConnectionOutcome.Rejected or ConnectionOutcome.Refused };
+
+    // kube-proxy drops or rejects there, and says in a comment why (pkg/proxy/iptables/proxier.go): "has no local endpoints".
+    private Finding? NoLocalEndpoints()
+    {
+        if (!Failed || !leg.IsToService || leg.EntryNode is not { } node || leg.Port is null)
+        {
+            return null;
+        }
+
+        // To the external addresses, what comes from within the cluster is led everywhere (KEP-1669).
+        var isExternal = leg.IsToExternal;
+        var member = isExternal ? "externalTrafficPolicy" : "internalTrafficPolicy";
+        if ((isExternal ? leg.Service.Spec.ExternalTrafficPolicy : leg.Service.Spec.InternalTrafficPolicy) != "Local"
+            || isExternal && (leg.IsFromNode || c.Cluster.FindPodByAddress(leg.Connection!.Asked.Source.Address) is not null))
+        {
+            return null;
+        }
+
+        var endpoints = ServiceMeaning.Endpoints(c.Cluster, leg.Service, leg.Port, !leg.IsIPv4, node.Name);
+        if (!endpoints.Local.IsEmpty || !endpoints.IsLocalCertain || endpoints.Cluster.IsEmpty)
+        {
+            return null;
+        }
+
+        var elsewhere = endpoints.Cluster.Select(b => b.Node).OfType<string>().Distinct().Order(StringComparer.Ordinal).ToList();
+        return new Finding(FailureClass.NoLocalEndpoints, $"{leg.Name} has {member} Local, and none of its endpoints is on {node.Name}, where the packet came{(elsewhere.Count == 0 ? "" : $"; they are on {string.Join(", ", elsewhere.Take(4))}")}.")
+        {
+            Objects = [leg.Service.Ref, new ObjectRef("node", null, node.Name)],
+            Evidence =
+            [
+                new Evidence(EvidenceSource.Desired, $"{leg.Service.Ref} spec.{member}: Local; endpoints: {string.Join(", ", endpoints.Cluster.Take(4).Select(b => $"{b.Address} on {b.Node ?? "a node that is not known"}"))}"),
+                .. leg.Refusal(),
+            ],
+            Mend = new Mend(isExternal ? $"Ask a node that has one, let the load balancer do so by its health checks, or let the Service use the endpoints of all nodes." : $"Let it use the endpoints of all nodes, or run a pod of it on {node.Name}.",
+                $"kubectl patch service {leg.Service.Metadata.Name} -n {leg.Service.Metadata.Namespace} -p '{{\"spec\":{{\"{member}\":\"Cluster\"}}}}'"),
+        };
+    }
+
+    private Finding? SourceRangeDenied()
+    {
+        if (!Failed || leg.Service.Spec.LoadBalancerSourceRanges.IsEmpty || leg.Connection is not { } connection
+            || !leg.Service.Status.LoadBalancer.Ingress.Any(i => IpAddress.TryParse(i.Ip, null, out var address) && address == connection.Asked.Destination.Address))
+        {
+            return null;
+        }
+
+        var source = connection.Asked.Source.Address;
+        var ranges = leg.Service.Spec.LoadBalancerSourceRanges;
+        if (ranges.Any(r => !IpNetwork.TryParse(r.Trim(), out var range) || range.Contains(source)))
+        {
+            return null;
+        }
+
+        var wider = string.Join(',', ranges.Append(new IpNetwork(source, source.Width).ToString()).Select(r => $"\"{r.Trim()}\""));
+        return new Finding(FailureClass.SourceRangeDenied, $"{leg.Name} lets only {string.Join(", ", ranges)} use its load balancer's address {connection.Asked.Destination.Address}, and {c.ClientWords} comes from {source}.")
+        {
+            Objects = [leg.Service.Ref],
+            Evidence = [new Evidence(EvidenceSource.Desired, $"{leg.Service.Ref} spec.loadBalancerSourceRanges: {string.Join(", ", ranges)}"), .. leg.Refusal()],
+            Mend = new Mend("Add the client's range to the Service, or ask for its cluster address from within the cluster.",
+                $"kubectl patch service {leg.Service.Metadata.Name} -n {leg.Service.Metadata.Namespace} -p '{{\"spec\":{{\"loadBalancerSourceRanges\":[{wider}]}}}}'"),
+        };
+    }
+
+    // Of a headless Service the name is all that there is: nothing translates its port to the pods'.
+    private Finding? HeadlessPort()
+    {
+        if (!leg.Service.Spec.IsHeadless || leg.Port is null || leg.AtPod is not { Outcome: ConnectionOutcome.Refused } refused || c.NetNsOf(refused.Backend.Address) is not { } netns
+            || c.ListenersIn(netns) is not { } listeners || listeners.Any(l => l.Protocol == refused.Asked.Protocol && l.Local.Port == refused.Backend.Port)
+            || ServiceMeaning.ExpectedBackends(c.Cluster, leg.Service, leg.Port, !leg.IsIPv4).FirstOrDefault(b => b.Address.Address == refused.Backend.Address) is not { } backend
+            || backend.Address.Port == refused.Backend.Port || !listeners.Any(l => l.Protocol == refused.Asked.Protocol && l.Local.Port == backend.Address.Port))
+        {
+            return null;
+        }
+
+        return new Finding(FailureClass.HeadlessPortNotRemapped, string.Create(CultureInfo.InvariantCulture,
+            $"{leg.Name} is headless, so its name leads to the pods themselves and nothing translates port {refused.Backend.Port} to {backend.Address.Port}, where {c.HolderWords(backend.Address.Address)} listens."))
+        {
+            Objects = [leg.Service.Ref, .. leg.PodRef(backend.Address.Address)],
+            Evidence =
+            [
+                new Evidence(EvidenceSource.Desired, string.Create(CultureInfo.InvariantCulture, $"{leg.Service.Ref} spec.clusterIP: None; spec.ports: port {leg.Port.Port}, targetPort {(leg.Port.TargetPort.IsEmpty ? "not given" : leg.Port.TargetPort)}")),
+                new Evidence(EvidenceSource.Programmed, $"listening: {string.Join(", ", listeners.Where(l => l.Protocol == refused.Asked.Protocol).Select(l => l.Local.ToString()).Distinct())}", Place: c.PlaceName(netns)),
+                .. leg.Refusal(),
+            ],
+            Mend = new Mend(string.Create(CultureInfo.InvariantCulture, $"Ask for port {backend.Address.Port}, or give the Service a cluster address."), null),
+        };
+    }
+
+    // Somebody wrote the address into an EndpointSlice by hand.
+    private Finding? UnownedAddress()
+    {
+        if (!leg.Service.Spec.Selector.IsEmpty || leg.AtPod is not { Outcome: ConnectionOutcome.Unanswered or ConnectionOutcome.Rejected } toPod
+            || leg.Port is null || !leg.Backends.Any(b => b.Address == toPod.Backend) || toPod.AnsweredInNetNs != 0 && toPod.Icmp is null
+            || c.HolderWords(toPod.Backend.Address) != toPod.Backend.Address.ToString() || c.IsNodeAddress(toPod.Backend.Address))
+        {
+            return null;
+        }
+
+        // Outside of the pods' ranges it may be a server of somebody else's, which nobody here knows of.
+        var range = c.Cluster.Nodes.SelectMany(n => n.Spec.PodCIDRs.Select(r => (Node: n, Range: r)).Append((Node: n, Range: n.Spec.PodCIDR ?? "")))
+            .FirstOrDefault(r => IpNetwork.TryParse(r.Range, out var network) && network.Contains(toPod.Backend.Address));
+        var slice = c.Cluster.SlicesOf(leg.Service).FirstOrDefault(s => s.Endpoints.Any(e => e.Addresses.Contains(toPod.Backend.Address.ToString())));
+        return new Finding(FailureClass.EndpointAddressUnowned, $"{leg.Name} has no selector, and {(slice is null ? "an EndpointSlice" : $"EndpointSlice {slice.Metadata.Name}")} names {toPod.Backend.Address} for it, which {(range.Node is null ? "no pod or node" : $"lies among the pods' addresses of {range.Node.Metadata.Name}, and no pod")} has.")
+        {
+            Confidence = range.Node is null ? Confidence.Likely : Confidence.Certain,
+            Objects = [leg.Service.Ref],
+            Evidence = [new Evidence(EvidenceSource.Desired, $"{leg.Service.Ref} spec.selector: none; endpoint {toPod.Backend}"), leg.LastSeen(toPod, forward: true), .. leg.Refusal()],
+            NotSeen = range.Node is null ? [$"whether somebody outside of the cluster has {toPod.Backend.Address}"] : [],
+            Mend = new Mend("Write the address of the server that is meant into the EndpointSlice.", slice is null ? null : $"kubectl edit endpointslice {slice.Metadata.Name} -n {leg.Service.Metadata.Namespace}"),
+        };
     }
 
     // A probe of a port on which nothing listens cannot pass: that says more than what the probe was told.

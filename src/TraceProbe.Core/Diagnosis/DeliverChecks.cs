@@ -33,14 +33,20 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
             yield break;
         }
 
-        if (toPod.Outcome != ConnectionOutcome.Unanswered || toPod.Translated is null && ServiceMeant.AddressesOf(leg.Service).Contains(toPod.Asked.Destination.Address))
+        if ((toPod.Outcome == ConnectionOutcome.Refused || IsReset(toPod.UntranslatedAnswer)) && ResetByRule(toPod) is { } reset)
+        {
+            yield return reset;
+            yield break;
+        }
+
+        if (toPod.Outcome != ConnectionOutcome.Unanswered || toPod.Translated is null && leg.IsToService)
         {
             yield break;
         }
 
         if (toPod.AnsweredInNetNs != 0)
         {
-            yield return new Finding(FailureClass.Undetermined, $"{c.WordsOf(toPod.AnsweredInNetNs)} answered, but its answer never came back to {c.WordsOf(toPod.ClientNetNs)}.")
+            yield return ReplyUntranslated(toPod) ?? AnswerWithoutRoute(toPod) ?? new Finding(FailureClass.Undetermined, $"{c.WordsOf(toPod.AnsweredInNetNs)} answered, but its answer never came back to {c.WordsOf(toPod.ClientNetNs)}.")
             {
                 Confidence = Confidence.None,
                 Objects = [leg.Service.Ref, .. leg.PodRef(toPod.Backend.Address)],
@@ -61,10 +67,20 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
             yield break;
         }
 
+        if ((WithoutRoute(toPod) ?? HairpinDisabled(toPod)) is { } lost)
+        {
+            yield return lost;
+            yield break;
+        }
+
         // Nobody was seen dropping it; but a policy that wants it dropped is cause enough to be named.
         if (Denied(toPod) is { } denied)
         {
             yield return denied with { Sentence = $"The packet to {toPod.Backend} vanished in {c.WordsOf(toPod.FarthestNetNs)}: {denied.Sentence}", Evidence = [leg.LastSeen(toPod, forward: true), .. denied.Evidence] };
+        }
+        else if (Unreachable(toPod) is { } unreachable)
+        {
+            yield return unreachable;
         }
     }
 
@@ -106,7 +122,9 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         switch (e.DropReason)
         {
             // A REJECT rule answers, and then drops the packet that it answered.
-            case "NETFILTER_DROP" when toPod.Outcome == ConnectionOutcome.Rejected:
+            case "NETFILTER_DROP" when toPod.Outcome is ConnectionOutcome.Rejected or ConnectionOutcome.Refused || IsReset(toPod.UntranslatedAnswer):
+            // A message about the packet is not the packet.
+            case var _ when e.Tuple.Protocol is IpProtocol.Icmp or IpProtocol.IcmpV6:
                 return null;
             case "NETFILTER_DROP":
                 var dropping = place?.Node is { } nodeName && place.Kind == PlaceKind.Node && c.NodeCalled(nodeName) is { } account
@@ -117,7 +135,8 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                     return null;
                 }
 
-                var rule = dropping?.Policy ?? dropping?.Steps.LastOrDefault(s => s.Rule.Target is RuleTarget.Drop).Rule?.Raw;
+                var step = dropping?.Steps.LastOrDefault(s => s.Rule.Target is RuleTarget.Drop) ?? default;
+                var rule = dropping?.Policy ?? (step.Rule is null ? null : RuleRef.Of(step, !leg.IsIPv4).ToString());
                 if (drop.Forward && Denied(toPod) is { } denied)
                 {
                     return denied with
@@ -134,7 +153,8 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                     Objects = place?.Node is { } n ? [new ObjectRef("node", null, n)] : [],
                     Evidence = [evidence, .. rule is null ? Array.Empty<Evidence>() : [new Evidence(EvidenceSource.Programmed, rule, Place: c.PlaceName(e.NetNs))]],
                     NotSeen = [.. rule is null ? [$"which rule of {where} it was"] : Array.Empty<string>(), .. c.Recording.Cluster is null || c.Cluster.IsRead("networkpolicies") ? Array.Empty<string>() : ["the cluster's NetworkPolicies, one of which may want it"]],
-                    Mend = new Mend("Change the rule, or the policy behind it.", rule is { } raw && raw.StartsWith("-A ", StringComparison.Ordinal) ? $"iptables -D {raw[3..]}" : null, place?.Node),
+                    Mend = dropping?.Policy is { } policy ? Mends.LetThrough(policy, !leg.IsIPv4, place?.Node)
+                        : step.Rule is null ? new Mend("Change the rule, or the policy behind it.", null, place?.Node) : Mends.RemoveRule(step, !leg.IsIPv4, place?.Node),
                 };
             // Network plugins that work with programs of their own (Cilium, Calico's eBPF mode) drop here.
             case "TC_INGRESS" or "TC_EGRESS" or "XDP" or "BPF_CGROUP_EGRESS":
@@ -147,6 +167,9 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                         Evidence = [evidence],
                         NotSeen = ["why that program dropped it", .. c.Recording.Cluster is null || c.Cluster.IsRead("networkpolicies") ? Array.Empty<string>() : ["the cluster's NetworkPolicies, one of which may want it"]],
                     };
+            // Its link address is another's: the node has an old or a wrong one for the pod.
+            case "OTHERHOST" when drop.Forward && e.NetNs == c.NetNsOf(toPod.Backend.Address):
+                return WrongLinkAddress(toPod, evidence);
             case "IP_RPFILTER":
                 return new Finding(FailureClass.ReversePathFiltered, $"{where} dropped the packet from {e.Tuple.Source.Address} on {e.Interface}: it would not send the answer back that way.")
                 {
@@ -172,6 +195,22 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         }
     }
 
+    private Finding WrongLinkAddress(Connection toPod, Evidence seen)
+    {
+        var backend = toPod.Backend.Address;
+        var node = c.NodeCalled(NodeOf(backend));
+        var neighbour = node?.Neighbours.FirstOrDefault(n => n.Address == backend);
+        return new Finding(FailureClass.PodUnreachable, $"{c.HolderWords(backend)} took the packet for somebody else's: {node?.Name ?? "its node"} sends what is for {backend} to {(neighbour?.LinkAddress is { } link ? $"the link address {link}{(neighbour.State == "PERMANENT" ? ", which somebody wrote down there for good" : "")}" : "another link address than the pod's")}.")
+        {
+            Objects = [.. leg.PodRef(backend), .. node is null ? Array.Empty<ObjectRef>() : [new ObjectRef("node", null, node.Name)]],
+            Evidence = [seen, .. neighbour is null ? Array.Empty<Evidence>() : [NeighbourEvidence(node!, neighbour)]],
+            Mend = new Mend("Remove the entry, so that the pod is looked for anew.", $"ip neigh del {backend} dev {neighbour?.Device ?? "cni0"}", node?.Name),
+        };
+    }
+
+    private static Evidence NeighbourEvidence(NodeAccount node, Neighbour neighbour)
+        => new(EvidenceSource.Programmed, $"neighbour {neighbour.Address} dev {neighbour.Device} lladdr {neighbour.LinkAddress ?? "none"} {neighbour.State}", Place: $"node/{node.Name}");
+
     private Finding? RejectedOnTheWay(Connection toPod)
     {
         if (toPod.Icmp is not { } icmp)
@@ -189,6 +228,13 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
             return null; // How a pod refuses a datagram: see accept.
         }
 
+        // A route of type "unreachable" is told the sender as a neighbour that does not answer is.
+        if ((isRoute || isNeighbour) && c.NodeCalled(c.PlaceOf(toPod.AnsweredInNetNs)?.Node) is { } teller
+            && NoRoute(teller, toPod.Backend.Address, new Evidence(EvidenceSource.Observed, $"{where} told {words}", c.SinceStart(toPod.OutcomeNanoseconds ?? toPod.EndNanoseconds), c.PlaceName(toPod.AnsweredInNetNs)), "the packet") is { } noRoute)
+        {
+            return noRoute;
+        }
+
         if (!isRoute && !isNeighbour && Denied(toPod) is { } denied)
         {
             return denied with
@@ -200,6 +246,11 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
             };
         }
 
+        if (!isRoute && !isNeighbour && RuleThatRejects(toPod) is { } rule)
+        {
+            return RejectedBy(rule, toPod, words);
+        }
+
         return new Finding(isRoute ? FailureClass.NoRouteToPod : isNeighbour ? FailureClass.PodUnreachable : FailureClass.RejectedByRule,
             isRoute ? $"{where} has no route to {toPod.Backend.Address}." : isNeighbour ? $"{where} cannot find {toPod.Backend.Address} on its network." : $"{where} rejected the packet to {toPod.Backend} ({words}).")
         {
@@ -209,10 +260,211 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         };
     }
 
+    private Finding RejectedBy(WalkStep step, Connection toPod, string words)
+    {
+        var place = c.PlaceOf(toPod.AnsweredInNetNs);
+        var rule = RuleRef.Of(step, !leg.IsIPv4);
+        return new Finding(FailureClass.RejectedByRule, $"{c.WordsOf(toPod.AnsweredInNetNs)} rejected the packet to {toPod.Backend} ({words}): {rule}")
+        {
+            Objects = [.. place?.Node is { } node ? [new ObjectRef("node", null, node)] : Array.Empty<ObjectRef>(), .. leg.PodRef(toPod.Backend.Address)],
+            Evidence = [.. leg.Refusal(), new Evidence(EvidenceSource.Programmed, rule.ToString(), Place: c.PlaceName(toPod.AnsweredInNetNs))],
+            Mend = Mends.RemoveRule(step, !leg.IsIPv4, place?.Node),
+        };
+    }
+
+    // A reset that comes from a node on the way, and not from the pod.
+    private Finding? ResetByRule(Connection toPod)
+        => c.PlaceOf(toPod.AnsweredInNetNs) is { Kind: PlaceKind.Node } && c.NetNsOf(toPod.Backend.Address) is { } pod && pod != toPod.AnsweredInNetNs
+            && RuleThatRejects(toPod) is { } rule ? RejectedBy(rule, toPod, toPod.Outcome == ConnectionOutcome.Refused ? "TCP reset" : $"TCP reset, which came from {toPod.Backend} itself, so that the client does not know it and waits") : null;
+
+    private static bool IsReset(Sighting? answer) => answer is { Event: var e } && e.Flags.HasFlag(TcpFlags.Rst);
+
+    private WalkStep? RuleThatRejects(Connection toPod)
+    {
+        if (c.PlaceOf(toPod.AnsweredInNetNs) is not { Kind: PlaceKind.Node, Node: { } name } || c.NodeCalled(name) is not { } node)
+        {
+            return null;
+        }
+
+        foreach (var branch in WalkAt(node, toPod).Branches)
+        {
+            if (branch.Outcome == WalkOutcome.Rejected && branch.Steps is [.., { Rule: not null } last])
+            {
+                return last;
+            }
+        }
+
+        return null;
+    }
+
+    // The packet as it came to the node: translated already, where it was another that did it.
+    private WalkResult WalkAt(NodeAccount node, Connection toPod)
+    {
+        var isEntry = c.EntryNode(toPod)?.Name == node.Name;
+        return c.RulesOf(node, !leg.IsIPv4).Walk(Case.PacketAt(c.RulesOf(node, !leg.IsIPv4), isEntry ? toPod.Asked : toPod.Translated ?? toPod.Asked, isEntry && leg.IsFromNode));
+    }
+
     private WalkBranch? DroppingBranch(NodeAccount node, Connection toPod)
     {
-        var walk = RuleWalk.Run(c.RulesOf(node, !leg.IsIPv4).Sets, new VirtualPacket { Tuple = toPod.Asked, FromNode = leg.IsFromNode && node.Name == c.ClientNode });
+        var walk = WalkAt(node, toPod);
         var branch = walk.BranchTo(toPod.Backend) ?? walk.Branches.FirstOrDefault(b => b.Outcome == WalkOutcome.Dropped);
         return branch is { Outcome: WalkOutcome.Dropped } ? branch : null;
+    }
+
+    // The node on which a packet was last seen, and the account of it.
+    private (NodeAccount Node, Sighting Last)? LastNode(Connection toPod, bool forward)
+    {
+        for (var i = toPod.Sightings.Length - 1; i >= 0; i--)
+        {
+            var s = toPod.Sightings[i];
+            if (s.Forward == forward && s.Event.Kind != Events.EventKind.PacketDropped && c.PlaceOf(s.Event.NetNs) is { Kind: PlaceKind.Node, Node: { } name } && c.NodeCalled(name) is { } node)
+            {
+                return (node, s);
+            }
+        }
+
+        return null;
+    }
+
+    private string? NodeOf(IpAddress address) => c.Cluster.FindPodByAddress(address)?.Spec.NodeName ?? c.Recording.Manifest.Places.FirstOrDefault(p => p.Addresses.Contains(address))?.Node;
+
+    private Finding? WithoutRoute(Connection toPod) => LastNode(toPod, forward: true) is var (node, last) ? NoRoute(node, toPod.Backend.Address, leg.LastSeen(toPod, forward: true), "the packet") : null;
+
+    private Finding? AnswerWithoutRoute(Connection toPod)
+        => LastNode(toPod, forward: false) is var (node, last) ? NoRoute(node, last.Event.Tuple.Destination.Address, leg.LastSeen(toPod, forward: false), $"the answer of {c.HolderWords(toPod.Backend.Address)}") : null;
+
+    // Whether a node has no way to a pod's address: none at all, one that says so, or only the one by which everything else leaves.
+    private Finding? NoRoute(NodeAccount node, IpAddress address, Evidence seen, string what)
+    {
+        if (node.Routes.IsEmpty || NodeOf(address) is not { } home || home == node.Name || c.IsNodeAddress(address))
+        {
+            return null;
+        }
+
+        var route = c.RulesOf(node, !address.IsIPv4).Routes?.Lookup(address);
+        var (says, how) = route switch
+        {
+            null => ("no route", "none of its routes is for it"),
+            { Type: "blackhole" or "unreachable" or "prohibit" } => ($"a route that ends it ({route.Type})", route.Raw),
+            { Type: "unicast", Prefix.PrefixLength: 0 } => ("no route of its own", $"{route.Raw}"),
+            _ => (null, null),
+        };
+        if (says is null)
+        {
+            return null;
+        }
+
+        var ip = address.IsIPv4 ? "ip" : "ip -6";
+        var isDefault = route is { Prefix.PrefixLength: 0, Type: "unicast" };
+        var range = c.Cluster.FindNode(home) is { } other ? other.Spec.PodCIDRs.Append(other.Spec.PodCIDR ?? "").FirstOrDefault(r => IpNetwork.TryParse(r, out var network) && network.Contains(address)) : null;
+        var hop = c.Cluster.FindNode(home)?.Status.Addresses.FirstOrDefault(a => a.Type == "InternalIP" && IpAddress.TryParse(a.Address, null, out var ip) && ip.IsIPv4 == address.IsIPv4)?.Address;
+        return new Finding(FailureClass.NoRouteToPod, $"{node.Name} has {says} for {address} ({c.HolderWords(address)} on {home}){(isDefault ? $", so {what} left by the default route{(route!.Via is { } via ? $" via {via}" : "")}" : $", so {what} ended there")}.")
+        {
+            Objects = [new ObjectRef("node", null, node.Name), .. leg.PodRef(address)],
+            Evidence = [seen, new Evidence(EvidenceSource.Programmed, $"route of {node.Name} for {address}: {how}", Place: $"node/{node.Name}")],
+            Mend = range is not null && hop is not null
+                ? new Mend("Put the route back, and find out why the network plugin does not keep it.", $"{(route is null || route.Type == "unicast" ? "" : $"{ip} route del {route.Type} {route.Prefix} && ")}{ip} route replace {range} via {hop}", node.Name)
+                : new Mend("Mend the network plugin's routes.", null, node.Name),
+        };
+    }
+
+    // A bridge does not send a packet out where it came in, unless it is told to.
+    private Finding? HairpinDisabled(Connection toPod)
+    {
+        if (toPod.Asked.Source.Address != toPod.Backend.Address && AreDifferentPods(toPod) || LastNode(toPod, forward: true) is not var (node, last))
+        {
+            return null;
+        }
+
+        var seenOn = toPod.Sightings.Where(s => s.Event.NetNs == node.NetNs || s.Event.NetNs == last.Event.NetNs).Select(s => s.Event.Interface.ToString()).ToHashSet();
+        var port = node.BridgePorts.FirstOrDefault(p => p.Hairpin == false && seenOn.Contains(p.Device)) ?? (node.BridgePorts.Count(p => p.Hairpin == false) == 1 && node.BridgePorts.Single(p => p.Hairpin == false) is var only && seenOn.Contains(only.Bridge) ? only : null);
+        if (port is null || node.Bridges.FirstOrDefault(b => b.Device == port.Bridge) is { IsPromiscuous: true })
+        {
+            return null;
+        }
+
+        return new Finding(FailureClass.HairpinDisabled, $"{c.HolderWords(toPod.Backend.Address)} was led back to itself by {leg.Name}, and {node.Name} does not send a packet out by the bridge port that it came in by, {port.Device} (hairpin mode is off).")
+        {
+            Objects = [new ObjectRef("node", null, node.Name), .. leg.PodRef(toPod.Backend.Address)],
+            Evidence = [leg.LastSeen(toPod, forward: true), new Evidence(EvidenceSource.Programmed, $"bridge port {port.Device} of {port.Bridge}: hairpin off", Place: $"node/{node.Name}")],
+            Mend = new Mend("Turn hairpin mode on for the port, and in the network plugin's configuration (bridge plugin: hairpinMode).", $"bridge link set dev {port.Device} hairpin on", node.Name),
+        };
+    }
+
+    private bool AreDifferentPods(Connection toPod) => c.Cluster.FindPodByAddress(toPod.Asked.Source.Address) is not { } from || c.Cluster.FindPodByAddress(toPod.Backend.Address) is not { } to || from.Metadata.Uid != to.Metadata.Uid || from.Metadata.Name != to.Metadata.Name;
+
+    // It left for the pod, or for the pod's node, and did not come there, where it would have been seen.
+    private Finding? Unreachable(Connection toPod)
+    {
+        if (LastNode(toPod, forward: true) is not var (node, last) || NodeOf(toPod.Backend.Address) is not { } home
+            || c.NetNsOf(toPod.Backend.Address) is not { } pod || toPod.Sightings.Any(s => s.Forward && s.Event.NetNs == pod) || c.Recording.Manifest.Source != Recordings.EventSource.Ebpf)
+        {
+            return null;
+        }
+
+        var backend = toPod.Backend.Address;
+        var left = leg.LastSeen(toPod, forward: true);
+        if (node.Name == home)
+        {
+            var neighbour = node.Neighbours.FirstOrDefault(n => n.Address == backend);
+            if (!IsSent(last) && !IsSilent(node, neighbour))
+            {
+                return null;
+            }
+
+            return new Finding(FailureClass.PodUnreachable, $"The packet came to {node.Name} and never arrived in {c.HolderWords(backend)}: {(neighbour is { IsSilent: true } ? "the pod does not answer when it is looked for on the node's network" : "the link between them is down or cut")}.")
+            {
+                Confidence = IsSilent(node, neighbour) ? Confidence.Certain : Confidence.Likely,
+                NotSeen = IsSilent(node, neighbour) ? [] : [$"what became of the packet behind {last.Event.Interface} of {node.Name}"],
+                Objects = [.. leg.PodRef(backend), new ObjectRef("node", null, node.Name)],
+                Evidence = [left, .. neighbour is null ? Array.Empty<Evidence>() : [NeighbourEvidence(node, neighbour)]],
+                Mend = new Mend("Look at the pod's link; a pod that is made anew gets a new one.", leg.PodRef(backend).FirstOrDefault() is { } podRef ? $"kubectl delete pod {podRef.Name} -n {podRef.Namespace}" : null),
+            };
+        }
+
+        if (c.Recording.Manifest.Places.FirstOrDefault(p => p.Kind == PlaceKind.Node && p.Node == home) is not { } there || toPod.Sightings.Any(s => s.Forward && s.Event.NetNs == there.NetNs))
+        {
+            return null;
+        }
+
+        var hop = c.RulesOf(node, !leg.IsIPv4).Routes?.Lookup(backend)?.Via;
+        var entry = hop is null ? null : node.Neighbours.FirstOrDefault(n => n.Address == hop);
+        if (!IsSent(last) && !IsSilent(node, entry))
+        {
+            return null;
+        }
+
+        return new Finding(FailureClass.PodUnreachable, $"The packet came through {node.Name} and never arrived on {home}, where {c.HolderWords(backend)} is: {home} is down or cut off from {node.Name}.")
+        {
+            Confidence = IsSilent(node, entry) ? Confidence.Certain : Confidence.Likely,
+            NotSeen = IsSilent(node, entry) ? [] : [$"what became of the packet behind {last.Event.Interface} of {node.Name}"],
+            Objects = [new ObjectRef("node", null, home), .. leg.PodRef(backend)],
+            Evidence = [left, .. entry is null ? Array.Empty<Evidence>() : [NeighbourEvidence(node, entry)]],
+            Mend = new Mend($"Bring {home} back to the network, or delete its pods so that they are made elsewhere.", null),
+        };
+    }
+
+    // A packet that was handed to a link and did not come out of it was lost there; one that was not may wait for a neighbour that does not answer. Without
+    // either, something may have ended it unseen.
+    private static bool IsSent(Sighting last) => last.Event.Kind == Events.EventKind.PacketQueued;
+
+    private static bool IsSilent(NodeAccount node, Neighbour? neighbour) => !node.Neighbours.IsEmpty && neighbour is null or { IsSilent: true };
+
+    // On a bridge the answer goes straight to the client, unless the bridge shows what it passes on to the rules.
+    private Finding? ReplyUntranslated(Connection toPod)
+    {
+        var sysctl = leg.IsIPv4 ? "net.bridge.bridge-nf-call-iptables" : "net.bridge.bridge-nf-call-ip6tables";
+        if (toPod.Translated is null || NodeOf(toPod.Backend.Address) is not { } home || NodeOf(toPod.Asked.Source.Address) != home || c.NodeCalled(home) is not { } node
+            || node.Sysctls.GetValueOrDefault(sysctl) != "0" || node.Bridges.IsEmpty || node.Bridges.Any(b => leg.IsIPv4 ? b.CallsIptables : b.CallsIp6tables))
+        {
+            return null;
+        }
+
+        return new Finding(FailureClass.ReplyUntranslated, $"The answer of {c.HolderWords(toPod.Backend.Address)} went over the bridge of {home} straight to {c.WordsOf(toPod.ClientNetNs)}, without passing the rules that would have turned {toPod.Backend} back into {toPod.Asked.Destination}: {sysctl} is 0.")
+        {
+            Objects = [new ObjectRef("node", null, home), leg.Service.Ref],
+            Evidence = [leg.LastSeen(toPod, forward: false), new Evidence(EvidenceSource.Programmed, $"{sysctl} = 0", Place: $"node/{home}")],
+            Mend = new Mend("Let the bridge show its packets to the rules, and keep it so in sysctl.d.", $"sysctl -w {sysctl}=1", home),
+        };
     }
 }

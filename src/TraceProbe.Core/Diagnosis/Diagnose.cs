@@ -291,11 +291,14 @@ public static class Diagnose
 
         return new Verdict
         {
-            Class = FailureClass.SlowerThanBaseline,
+            // The name's own slowness has a class of its own: it delays every request alike.
+            Class = stage.Stage == Stage.Resolve ? FailureClass.ResolverSlow : FailureClass.SlowerThanBaseline,
             Stage = stage.Stage,
             Sentence = string.Create(CultureInfo.InvariantCulture, $"The request was answered, but its stage {stage.Stage.ToString().ToLowerInvariant()} took {stage.ThisNanoseconds / 1e6:0.0} ms where the baseline {comparison.With} has {stage.HealthyNanoseconds / 1e6:0.0} ms."),
             Confidence = Confidence.Certain,
-            Objects = c.Meant?.Service is { } service ? [service.Ref] : [],
+            Objects = stage.Stage == Stage.Resolve && c.Cluster.ClusterDns is { } dns && c.AskedResolvers().Any(c.IsClusterDns) ? [dns.Ref] : c.Meant?.Service is { } service ? [service.Ref] : [],
+            Evidence = [.. c.Lookups.Where(l => stage.Stage == Stage.Resolve && l.AnsweredNanoseconds is not null).OrderByDescending(l => l.AnsweredNanoseconds - l.SentNanoseconds).Take(2).Select(l => new Evidence(EvidenceSource.Observed,
+                string.Create(CultureInfo.InvariantCulture, $"{l.Connection.Asked.Destination.Address} took {(l.AnsweredNanoseconds!.Value - l.SentNanoseconds) / 1e6:0.0} ms to answer {l.Type} {l.Name}"), c.SinceStart(l.SentNanoseconds), c.PlaceName(l.Connection.ClientNetNs)))],
         };
     }
 

@@ -31,9 +31,24 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
             Mend = logs,
         };
 
+        if (c.Client?.TlsFailure is not null && c.Target is { Scheme: RequestScheme.Http } plain)
+        {
+            yield return Make(FailureClass.TlsMismatch, string.Create(CultureInfo.InvariantCulture, $"{server} speaks TLS on port {(connection.Onward ?? connection).Backend.Port}, and was asked in plain HTTP: {c.Client.TlsFailure}.")) with
+            {
+                Mend = new Mend(string.Create(CultureInfo.InvariantCulture, $"Ask for https://{plain.Host}:{plain.Port}{plain.Path}, or let the server speak plain HTTP there."), null),
+            };
+            yield break;
+        }
+
         if (c.Client?.TlsFailure is { } tls)
         {
             yield return Make(FailureClass.TlsMismatch, $"{server} accepted the connection, but TLS could not be agreed on: {tls}.");
+            yield break;
+        }
+
+        if (TooBig(connection.Onward ?? connection) is { } tooBig)
+        {
+            yield return tooBig;
             yield break;
         }
 
@@ -70,6 +85,32 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
         {
             yield return Make(FailureClass.NoResponse, $"{server} accepted the connection and the request, and never answered.");
         }
+    }
+
+    // Segments that no link on their way takes, whose sender is not told: it sends them again, as big as before.
+    private Finding? TooBig(Connection carried)
+    {
+        if (carried.Drops.FirstOrDefault(d => d.Event is { DropReason: "PKT_TOO_BIG", PayloadLength: > 0 }) is not { Event.DropReason: not null } drop)
+        {
+            return null;
+        }
+
+        var place = c.PlaceOf(drop.Event.NetNs);
+        var (where, sender) = (c.WordsOf(drop.Event.NetNs), c.HolderWords(drop.Event.Tuple.Source.Address));
+        var untold = carried.Sightings.Where(s => s.Event is { Kind: Events.EventKind.PacketDropped } e
+            && (e.Tuple.Protocol == Net.IpProtocol.IcmpV6 && e.IcmpType == 2 || e.Tuple.Protocol == Net.IpProtocol.Icmp && e is { IcmpType: 3, IcmpCode: 4 })).Select(s => s.Event).FirstOrDefault();
+        return new Finding(FailureClass.MtuBlackhole, string.Create(CultureInfo.InvariantCulture,
+            $"{where} cannot send on what {sender} sends in packets of more than its link's MTU ({drop.Event.Interface}), and {(untold.NetNs != 0 ? $"the message that would tell {sender} so was dropped in {c.WordsOf(untold.NetNs)}" : $"{sender} did not send it in smaller ones")}: what is small passes, what is big vanishes."))
+        {
+            Objects = [.. place?.Node is { } node ? [new Cluster.ObjectRef("node", null, node)] : Array.Empty<Cluster.ObjectRef>(), .. c.Meant?.Service is { } service ? new[] { service.Ref } : []],
+            Evidence =
+            [
+                new Evidence(EvidenceSource.Observed, string.Create(CultureInfo.InvariantCulture, $"{where} dropped {drop.Event.PayloadLength} bytes from {drop.Event.Tuple.Source} on {drop.Event.Interface}: PKT_TOO_BIG"), c.SinceStart(drop.Event.BootNanoseconds), c.PlaceName(drop.Event.NetNs)),
+                .. untold.NetNs != 0 ? new[] { new Evidence(EvidenceSource.Observed, $"{c.WordsOf(untold.NetNs)} dropped the ICMP message \"packet too big\": {untold.DropReason}", c.SinceStart(untold.BootNanoseconds), c.PlaceName(untold.NetNs)) } : [],
+                What(),
+            ],
+            Mend = new Mend("Let ICMP \"fragmentation needed\" and ICMPv6 \"packet too big\" through all firewalls, and give the pods' interfaces the MTU of the smallest link (the network plugin's mtu).", null),
+        };
     }
 
     /// <summary>Whether the request went well, as far as anybody can tell.</summary>

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
+using TraceProbe.Core.Rules;
 
 namespace TraceProbe.Core.Diagnosis;
 
@@ -31,6 +32,30 @@ internal static class Mends
         return new Mend($"Correct the pods' label to what the Service selects, {key}={wanted}.",
             $"kubectl label pod {string.Join(' ', pods.Select(p => p.Metadata.Name))} -n {Namespace(service)} {key}={wanted} --overwrite");
     }
+
+    /// <summary>Removes a rule of nobody's that is known, or says who would bring it back.</summary>
+    /// <param name="step">The rule, on a packet's way.</param>
+    /// <param name="isIPv6">Whether the packet was one of IPv6.</param>
+    /// <param name="node">The node.</param>
+    public static Mend RemoveRule(WalkStep step, bool isIPv6, string? node)
+    {
+        var rule = RuleRef.Of(step, isIPv6);
+        var words = rule.Owner switch
+        {
+            null => "Remove the rule, or let it spare packets for Services.",
+            "kube-proxy" => "Restart kube-proxy, and find out why the rule is there.",
+            var owner when ProxyChains.CarriesOutPolicies(owner) => $"Look at the NetworkPolicies that {owner} carries out.",
+            var owner => $"Change {owner}'s configuration, which would bring the rule back.",
+        };
+        var command = rule.Owner is not null ? null
+            : rule.Tool == "nft" ? step.Rule.Handle > 0 ? string.Create(CultureInfo.InvariantCulture, $"nft delete rule {rule.Table} {rule.Chain} handle {step.Rule.Handle}") : null
+            : rule.Raw.StartsWith("-A ", StringComparison.Ordinal) ? $"{rule.Tool} -t {rule.Table} -D {rule.Raw[3..]}" : null;
+        return new Mend(words, command, node);
+    }
+
+    /// <summary>For packets that no rule accepted.</summary>
+    public static Mend LetThrough(string policy, bool isIPv6, string? node)
+        => new($"Let a rule accept these packets, or change the {policy}.", policy == "policy of filter FORWARD" ? $"{(isIPv6 ? "ip6tables" : "iptables")} -P FORWARD ACCEPT" : null, node);
 
     public static Mend RestartKubeProxy(string? node)
         => new($"Restart kube-proxy on {node ?? "the node"}, so that it writes its rules anew, and find out what removed them.",

@@ -35,6 +35,11 @@ internal sealed class ResolveChecks(Case c)
         var own = meant.Service is null ? [] : StageFacts.ExpectedAddresses(c, meant.Service).Concat(ServiceMeant.AddressesOf(meant.Service)).ToHashSet();
         if (!addresses.IsEmpty && addresses.All(own.Contains))
         {
+            if (CannotBeReached(meant, addresses) is { } mismatch)
+            {
+                yield return mismatch;
+            }
+
             yield break;
         }
 
@@ -61,7 +66,10 @@ internal sealed class ResolveChecks(Case c)
         {
             if (meant.Service is { Spec.Type: not "ExternalName" })
             {
-                yield return StaleAnswer(meant, addresses);
+                // The answer was to another name, which the client took for the whole one.
+                yield return meant.Form is not (ServiceNameForm.Full or ServiceNameForm.OtherDomain or ServiceNameForm.WithoutSvc) && !c.Lookups.IsEmpty
+                    && !c.Lookups.Any(l => l.Name == $"{meant.Name}.{meant.Namespace}.svc.{c.Cluster.ClusterDomain}")
+                    ? NameError(meant) : StaleAnswer(meant, addresses);
             }
 
             yield break;
@@ -173,6 +181,28 @@ internal sealed class ResolveChecks(Case c)
                 c.Cluster.ClusterDns is { } d ? $"kubectl delete pod -n {d.Metadata.Namespace} -l {string.Join(',', d.Spec.Selector.Select(s => $"{s.Key}={s.Value}"))}" : null),
         };
 
+    // Its own kernel would not let the client try: it has no address, or no route, of that family.
+    private Finding? CannotBeReached(ServiceMeant meant, ImmutableArray<IpAddress> addresses)
+    {
+        const int ENETUNREACH = 101, EADDRNOTAVAIL = 99, EAFNOSUPPORT = 97;
+        if (c.Main is not null || addresses.Any(a => a.IsIPv4 != addresses[0].IsIPv4) || c.Client is not { Connects: { IsEmpty: false } attempts }
+            || !attempts.All(a => a.Error is ENETUNREACH or EADDRNOTAVAIL or EAFNOSUPPORT && addresses.Contains(a.Remote.Address)))
+        {
+            return null;
+        }
+
+        var family = addresses[0].IsIPv4 ? "IPv4" : "IPv6";
+        return new(FailureClass.AddressFamilyMismatch, $"{Host} has only {family} addresses ({string.Join(", ", addresses)}), and {c.ClientWords} can send nothing to any of that family.")
+        {
+            Objects = meant.Service is null ? [] : [meant.Service.Ref],
+            Evidence = [.. LookupEvidence(), .. attempts.Take(2).Select(a => new Evidence(EvidenceSource.Client, $"connect to {a.Remote}: {(a.Error == EADDRNOTAVAIL ? "no address of its own to connect from" : a.Error == ENETUNREACH ? "no route" : "address family not supported")}", c.SinceStart(a.StartNanoseconds)))],
+            Mend = BothFamilies(meant),
+        };
+    }
+
+    private static Mend? BothFamilies(ServiceMeant meant)
+        => meant.Service is null ? null : new Mend("Give the Service both families.", $"kubectl patch service {meant.Name} -n {meant.Namespace} -p '{{\"spec\":{{\"ipFamilyPolicy\":\"PreferDualStack\"}}}}'");
+
     private Finding FamilyMismatch(ServiceMeant meant, ClientReport client)
     {
         var given = client.Lookups.Where(l => l.Outcome == LookupOutcome.Answered).SelectMany(l => l.Addresses).Distinct().ToList();
@@ -180,7 +210,7 @@ internal sealed class ResolveChecks(Case c)
         {
             Objects = meant.Service is null ? [] : [meant.Service.Ref],
             Evidence = LookupEvidence(),
-            Mend = meant.Service is null ? null : new Mend("Give the Service both families.", $"kubectl patch service {meant.Name} -n {meant.Namespace} -p '{{\"spec\":{{\"ipFamilyPolicy\":\"PreferDualStack\"}}}}'"),
+            Mend = BothFamilies(meant),
         };
     }
 
@@ -207,8 +237,10 @@ internal sealed class ResolveChecks(Case c)
         var port = dns is null ? null : ServiceMeaning.FindPort(dns, 53, lookup.Connection.Asked.Protocol);
         if (dns is not null)
         {
+            var isExplained = false;
             foreach (var finding in ServiceChecks.Find(c, dns, port, lookup.Connection, isDns: true))
             {
+                isExplained = true;
                 yield return finding.Class switch
                 {
                     FailureClass.NoReadyEndpoints or FailureClass.NoPods or FailureClass.SelectorMatchesNothing or FailureClass.PodsCrashing
@@ -220,14 +252,25 @@ internal sealed class ResolveChecks(Case c)
                 };
             }
 
-            yield break;
+            if (isExplained)
+            {
+                yield break;
+            }
         }
 
         yield return new Finding(FailureClass.ResolverUnreachable, $"{lookup.Connection.Asked.Destination.Address} gave {c.ClientWords} no answer for {Host}.")
         {
-            Evidence = LookupEvidence(),
+            Objects = dns is not null && c.IsClusterDns(lookup.Connection.Asked.Destination.Address) ? [dns.Ref] : [],
+            Evidence = [.. LookupEvidence(), .. lookup.Connection.Sightings.IsEmpty ? Array.Empty<Evidence>() : [LastSeen(lookup.Connection)]],
             Confidence = Confidence.Likely,
+            NotSeen = ["what became of the question"],
         };
+    }
+
+    private Evidence LastSeen(Connection question)
+    {
+        var last = question.Sightings.Last(s => s.Forward).Event;
+        return new Evidence(EvidenceSource.Observed, $"the question {last.Tuple} was last seen in {c.WordsOf(last.NetNs)} on {last.Interface}", c.SinceStart(last.BootNanoseconds), c.PlaceName(last.NetNs));
     }
 
     private Finding ResolverFailure(DnsMessage answer)
@@ -384,6 +427,19 @@ internal sealed class ResolveChecks(Case c)
                 Objects = [meant.Service.Ref],
                 Evidence = LookupEvidence(),
                 Mend = new Mend($"Ask for {full}.", null),
+            };
+        }
+
+        // Searched in the domains of another cluster: a copied resolv.conf or dnsConfig, or a kubelet with another --cluster-domain than the DNS.
+        var before = $"{meant.Name}.{meant.Namespace}.svc.";
+        if (meant.Form is ServiceNameForm.Short or ServiceNameForm.Namespaced or ServiceNameForm.WithSvc
+            && asked.Find(a => a.Length > before.Length && a.StartsWith(before, StringComparison.Ordinal)) is { } other)
+        {
+            return new(FailureClass.ClusterDomainMismatch, $"{c.ClientWords} asked for {other}, in the domain {other[before.Length..]}, but this cluster's is {c.Cluster.ClusterDomain}: its resolv.conf searches another cluster's.")
+            {
+                Objects = c.ClientPlace?.PodName is { } searching ? [new ObjectRef("pod", c.ClientPlace.PodNamespace, searching)] : [],
+                Evidence = [.. LookupEvidence(), .. c.Client?.Resolver is { } resolver ? new[] { new Evidence(EvidenceSource.Client, $"resolv.conf of {c.ClientWords}: search {string.Join(' ', resolver.Search)}") } : []],
+                Mend = new Mend($"Correct the search domains (the pod's dnsConfig, or clusterDomain in the kubelet's configuration), or ask for {full}.", null),
             };
         }
 

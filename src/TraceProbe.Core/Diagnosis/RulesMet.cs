@@ -102,13 +102,7 @@ internal sealed class RulesMet
     {
         var tuple = connection.Asked;
         var rules = _c.RulesOf(node, !tuple.Destination.Address.IsIPv4);
-        var walk = rules.Walk(new VirtualPacket
-        {
-            Tuple = tuple,
-            FromNode = fromNode,
-            InInterface = fromNode ? null : rules.Routes?.Lookup(tuple.Source.Address) is { Type: "unicast" } route ? route.Device : null,
-            Routes = rules.Routes,
-        });
+        var walk = rules.Walk(Case.PacketAt(rules, tuple, fromNode));
         var expected = ExpectedSteps(walk, node, connection);
         var met = expected.Select(s => new MetRule(RuleRef.Of(s, rules.IsIPv6), true, CountOf(rules, s.Backend, s.Rule))).ToList();
         var onWay = expected.Select(s => s.Rule).ToHashSet(ReferenceEqualityComparer.Instance);

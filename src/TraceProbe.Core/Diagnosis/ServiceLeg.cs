@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Journeys;
 using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
 using TraceProbe.Core.Rules;
 
 namespace TraceProbe.Core.Diagnosis;
@@ -29,6 +30,16 @@ internal sealed class ServiceLeg(Case c, Service service, ServicePort? port, Con
     public string Name => $"service {service.Metadata.Namespace}/{service.Metadata.Name}";
 
     public bool IsIPv4 => connection?.Asked.Destination.Address.IsIPv4 ?? true;
+
+    /// <summary>Whether the connection was made to an address or a port that the rules should translate: one of the Service's, or its port on a node.</summary>
+    public bool IsToService => connection is not null && !service.Spec.IsHeadless && (ServiceMeant.AddressesOf(service).Contains(connection.Asked.Destination.Address)
+        || ServiceMeant.NodePortOf(service, connection.Asked.Destination.Port, connection.Asked.Protocol) is not null && c.IsNodeAddress(connection.Asked.Destination.Address));
+
+    /// <summary>Whether it was made to an address that is not the cluster's own: an external one, a load balancer's, a node's.</summary>
+    public bool IsToExternal => IsToService && !ServiceMeaning.ClusterAddresses(service).Contains(connection!.Asked.Destination.Address);
+
+    /// <summary>The node whose rules it meets first; null when that could not be read.</summary>
+    public NodeAccount? EntryNode => connection is null ? c.ClientNodeAccount : c.EntryNode(connection);
 
     public bool IsFromNode => c.ClientPlace?.Kind == PlaceKind.Node;
 

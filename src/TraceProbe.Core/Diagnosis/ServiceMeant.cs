@@ -102,6 +102,22 @@ public sealed record ServiceMeant(string Namespace, string Name, ServiceNameForm
             : null;
     }
 
+    /// <summary>Finds out which Service takes connections at a port of the nodes; null when none does.</summary>
+    public static ServiceMeant? ByNodePort(ushort port, IpProtocol protocol, ClusterSnapshot cluster)
+    {
+        ArgumentNullException.ThrowIfNull(cluster);
+        return cluster.Services.FirstOrDefault(s => NodePortOf(s, port, protocol) is not null) is { } service
+            ? new ServiceMeant(service.Metadata.Namespace ?? "default", service.Metadata.Name, ServiceNameForm.Address, service)
+            : null;
+    }
+
+    /// <summary>The Service's port that has this port on the nodes; null when none has.</summary>
+    public static ServicePort? NodePortOf(Service service, ushort port, IpProtocol protocol)
+    {
+        ArgumentNullException.ThrowIfNull(service);
+        return port == 0 ? null : service.Spec.Ports.FirstOrDefault(p => p.NodePort == port && ServiceMeaning.ProtocolOf(p) == protocol);
+    }
+
     /// <summary>The key that baselines are stored and found under: <c>service/NAMESPACE/NAME:PORT</c>, or <c>HOST:PORT</c> when no Service is meant.</summary>
     public static string Key(RequestTarget target, string clientNamespace, ClusterSnapshot? cluster)
     {

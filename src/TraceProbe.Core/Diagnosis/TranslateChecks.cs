@@ -13,12 +13,12 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
     /// <summary>What went wrong with it.</summary>
     public IEnumerable<Finding> Find()
     {
-        if (leg.Connection is null || leg.Service.Spec.IsHeadless || !ServiceMeant.AddressesOf(leg.Service).Contains(leg.Connection.Asked.Destination.Address))
+        if (leg.Connection is null || !leg.IsToService)
         {
             yield break;
         }
 
-        var node = c.ClientNodeAccount;
+        var node = leg.EntryNode;
         var rules = node is null ? null : c.RulesOf(node, !leg.IsIPv4);
         if (leg.Connection.Translated is null)
         {
@@ -52,17 +52,50 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             yield break;
         }
 
+        if (leg.Connection.Outcome == ConnectionOutcome.Established)
+        {
+            yield break;
+        }
+
+        // Who led it astray, where that was not kube-proxy alone; or, of what came where it should, whether the answer can find its way back.
         var ready = leg.Backends;
-        if (!ready.IsEmpty && !ready.Any(e => e.Address == leg.Connection.Backend) && leg.Connection.Outcome != ConnectionOutcome.Established)
+        var isAstray = !ready.IsEmpty && !ready.Any(e => e.Address == leg.Connection.Backend);
+        if (node is not null && ByRules(node, leg.LastSeen(leg.Connection, forward: true), isAstray ? LedAstray : Unmasqueraded) is { } byRules)
+        {
+            yield return byRules;
+        }
+        else if (isAstray)
         {
             yield return Stale(leg.Connection.Backend, rules);
         }
     }
 
+    private static readonly FailureClass[] LedAstray = [FailureClass.ProxyBackendConflict, FailureClass.TranslationShadowed];
+    private static readonly FailureClass[] Unmasqueraded = [FailureClass.MasqueradeMissing];
+    // Uneven shares and lost sources fail no connection; and what is stale is where a packet went, not why it went nowhere.
+    private static readonly FailureClass[] Untranslating = [FailureClass.ProxyRulesMissing, FailureClass.ServiceRuleMissing, FailureClass.EndpointRuleMissing, FailureClass.ProxyBackendConflict, FailureClass.TranslationShadowed, FailureClass.IpvsAddressMissing];
+
+    /// <summary>What the rules of the node that the packet came to do otherwise with it than they should, where that is of this stage.</summary>
+    private Finding? ByRules(NodeAccount node, Evidence seen, FailureClass[] classes)
+    {
+        if (leg.Port is null || c.Recording.Cluster is null)
+        {
+            return null;
+        }
+
+        var found = c.Explain(node, leg.Service, leg.Port, leg.Connection!.Asked, leg.IsFromNode).FirstOrDefault(f => classes.Contains(f.Class));
+        return found is null ? null : new Finding(found.Class, found.Sentence)
+        {
+            Objects = [leg.Service.Ref, new ObjectRef("node", null, node.Name)],
+            Evidence = [seen, .. found.Rules.Take(4).Select(r => new Evidence(EvidenceSource.Programmed, r.ToString(), Place: $"node/{node.Name}")), .. found.Evidence],
+            Mend = found.Mend,
+        };
+    }
+
     private Finding? Untranslated(NodeAccount? node, ProxyRules? rules)
     {
         var asked = leg.Connection!.Asked;
-        var where = c.ClientNode ?? "the node";
+        var where = node?.Name ?? c.ClientNode ?? "the node";
         var vanished = leg.Connection.Outcome switch
         {
             // In nftables mode kube-proxy itself drops what is sent to an address of no Service that it knows.
@@ -137,7 +170,7 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             };
         }
 
-        return null;
+        return ByRules(node, seen, Untranslating);
     }
 
     private Finding RejectedThoughReady(ProxyRules? rules)

@@ -74,7 +74,7 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
         var isTcp = connection.Asked.Protocol == IpProtocol.Tcp;
         var syns = 0;
         uint answeredIn = 0;
-        Sighting? answer = null;
+        Sighting? answer = null, untranslated = null;
         foreach (var s in connection.Sightings)
         {
             var e = s.Event;
@@ -101,6 +101,12 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             }
 
             answeredIn = answeredIn == 0 ? e.NetNs : answeredIn;
+            if (IsUntranslated(connection, e))
+            {
+                untranslated ??= s;
+                continue;
+            }
+
             if (e.NetNs == connection.ClientNetNs && (answer is null || (answer.Value.Event.Kind == EventKind.PacketQueued && e.Kind == EventKind.PacketReceived
                 && KindOf(answer.Value.Event) == KindOf(e))))
             {
@@ -109,7 +115,7 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             }
         }
 
-        connection = connection with { AnsweredInNetNs = answeredIn, Retransmissions = Math.Max(0, syns - 1) };
+        connection = connection with { AnsweredInNetNs = answeredIn, Retransmissions = Math.Max(0, syns - 1), UntranslatedAnswer = untranslated };
         if (answer is not { Event: var reached })
         {
             return connection with { Outcome = connection.MidStream ? ConnectionOutcome.Unknown : ConnectionOutcome.Unanswered };
@@ -123,6 +129,12 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             Icmp = outcome == ConnectionOutcome.Rejected ? (reached.IcmpType, reached.IcmpCode) : null,
         };
     }
+
+    // What reaches the client from another address than it asked is no answer for its kernel, which resets it. Where the client's own node translates,
+    // an answer is seen before it is turned back.
+    public static bool IsUntranslated(Connection connection, in NetworkEvent e)
+        => connection.Translated is { } translated && e.NetNs == connection.ClientNetNs && connection.TranslatedInNetNs != connection.ClientNetNs && !IsIcmp(e)
+            && e.Tuple.Source == translated.Destination && e.Tuple.Destination == connection.Asked.Source && translated.Destination != connection.Asked.Destination;
 
     private static bool IsIcmp(in NetworkEvent e) => e.Tuple.Protocol is IpProtocol.Icmp or IpProtocol.IcmpV6;
 

@@ -128,6 +128,12 @@ public sealed record Connection
     /// <summary>How the attempt came out.</summary>
     public ConnectionOutcome Outcome { get; init; }
 
+    /// <summary>
+    /// An answer that reached the client from the backend's own address, which nothing had turned back into the one that was asked: the client's kernel
+    /// does not know it. Null when there was none.
+    /// </summary>
+    public Sighting? UntranslatedAnswer { get; init; }
+
     /// <summary>When the outcome reached the client, in nanoseconds since boot; null when none did.</summary>
     public long? OutcomeNanoseconds { get; init; }
 

@@ -149,7 +149,7 @@ public static class JourneyBuilder
             else if (!sighting.Forward && message.IsResponse && at >= 0)
             {
                 var exchange = open[at].Exchange with { AnswerSeen = true };
-                if (e.NetNs == connection.ClientNetNs && exchange.Answer is null)
+                if (e.NetNs == connection.ClientNetNs && exchange.Answer is null && !Flow.IsUntranslated(connection, e))
                 {
                     exchange = exchange with { Answer = message, AnsweredNanoseconds = e.BootNanoseconds };
                 }

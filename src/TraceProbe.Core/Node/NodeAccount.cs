@@ -111,4 +111,15 @@ public sealed record ProcessRef(int Pid, string Command)
 /// <param name="Protocol">TCP or UDP.</param>
 /// <param name="Local">Where it listens; an unspecified address means all of them. <c>::</c> also takes IPv4 unless bound v6-only, which <c>/proc</c> does not tell.</param>
 /// <param name="Process">Who listens; null when it could not be told.</param>
-public sealed record ListeningSocket(uint NetNs, IpProtocol Protocol, AddressPort Local, ProcessRef? Process);
+public sealed record ListeningSocket(uint NetNs, IpProtocol Protocol, AddressPort Local, ProcessRef? Process)
+{
+    /// <summary>Of a TCP socket: how many connections wait to be accepted; null when not told.</summary>
+    public long? Waiting { get; init; }
+
+    /// <summary>Of a TCP socket: how many may wait (the backlog of listen(2), at most net.core.somaxconn); one more fits. Null when not told.</summary>
+    public long? Backlog { get; init; }
+
+    /// <summary>Whether no further connection is taken in until one is accepted (<c>sk_acceptq_is_full</c> in include/net/sock.h).</summary>
+    [JsonIgnore]
+    public bool IsFull => Waiting > Backlog;
+}

@@ -6,6 +6,9 @@ namespace TraceProbe.Lab;
 internal static class DeliverFaults
 {
     private const string Url = "http://hostnames";
+
+    // Where the cluster's DNS is cut off too, and its lookups would be the first to fail.
+    private const string ByAddress = "http://10.96.0.175";
     private const string Here = "node-1";
     private const string There = "node-2";
     private const string TimesOut = "Connecting times out.";
@@ -40,7 +43,7 @@ internal static class DeliverFaults
                 || b.Read(Here, $"{b.Iptables(true)}-save -t filter").Contains(":FORWARD DROP", StringComparison.Ordinal))
         {
             Variant = "forward-policy",
-            Url = Url,
+            Url = ByAddress,
             Lacks = NoProxyBetween,
         },
         new Fault("rejected-by-rule",
@@ -77,19 +80,19 @@ internal static class DeliverFaults
             TimesOut,
             make: b => Route(b, Here, "del", ""),
             undo: b => LabNetwork.Restore(b.Folder, LabLayout.Node(Here)),
-            holds: b => b.Read(Here, "ip route show").Contains("10.244.2.0/24", StringComparison.Ordinal) is false)
+            holds: b => !HasRoutes(b, Here, "10.244.2.0/24", "fd00:10:244:2::/64"))
         {
-            Url = Url,
+            Url = ByAddress,
         },
         new Fault("no-route-to-pod",
             "The route to the pods of node-1 is missing on node-2, so their answers leave by the default route.",
             TimesOut,
             make: b => Route(b, There, "del", ""),
             undo: b => LabNetwork.Restore(b.Folder, LabLayout.Node(There)),
-            holds: b => b.Read(There, "ip route show").Contains("10.244.1.0/24", StringComparison.Ordinal) is false)
+            holds: b => !HasRoutes(b, There, "10.244.1.0/24", "fd00:10:244:1::/64"))
         {
             Variant = "back",
-            Url = Url,
+            Url = ByAddress,
             Lacks = NoProxyBetween,
         },
         new Fault("no-route-to-pod",
@@ -97,20 +100,20 @@ internal static class DeliverFaults
             "\"No route to host\".",
             make: b => Route(b, Here, "replace", "unreachable"),
             undo: b => UnRoute(b, "unreachable"),
-            holds: b => b.Read(Here, "ip route show").Contains("unreachable 10.244.2.0/24", StringComparison.Ordinal))
+            holds: b => HasRoute(b, Here, "unreachable 10.244.2.0/24") || HasRoute(b, Here, "unreachable fd00:10:244:2::/64"))
         {
             Variant = "unreachable",
-            Url = Url,
+            Url = ByAddress,
         },
         new Fault("no-route-to-pod",
             "A blackhole route for the pods of node-2 was left on node-1.",
             TimesOut,
             make: b => Route(b, Here, "replace", "blackhole"),
             undo: b => UnRoute(b, "blackhole"),
-            holds: b => b.Read(Here, "ip route show").Contains("blackhole 10.244.2.0/24", StringComparison.Ordinal))
+            holds: b => HasRoute(b, Here, "blackhole 10.244.2.0/24") || HasRoute(b, Here, "blackhole fd00:10:244:2::/64"))
         {
             Variant = "blackhole",
-            Url = Url,
+            Url = ByAddress,
         },
         Forwarding(null, Here, "Forwarding is off on node-1, as a hardening script leaves it."),
         Forwarding("server-node", There, "Forwarding is off on node-2, where the pod of hostnames is."),
@@ -154,7 +157,7 @@ internal static class DeliverFaults
             holds: b => !IsUp(b, There))
         {
             Variant = "node-down",
-            Url = "http://10.96.0.175",
+            Url = ByAddress,
         },
         new Fault("reverse-path-filtered",
             "node-2 has a second network card, by which its route to the pods of node-1 goes, and a strict rp_filter.",
@@ -172,7 +175,7 @@ internal static class DeliverFaults
             },
             holds: b => b.Read(There, "ip -o link show").Contains($": {SecondCard}@", StringComparison.Ordinal))
         {
-            Url = "http://10.96.0.175",
+            Url = ByAddress,
             Lacks = NoProxyBetween,
         },
         new Fault("hairpin-disabled",
@@ -213,7 +216,7 @@ internal static class DeliverFaults
             undo: b => b.Run(There, "sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1"),
             holds: b => b.Read(There, "sysctl -n net.bridge.bridge-nf-call-iptables net.bridge.bridge-nf-call-ip6tables").Contains('0', StringComparison.Ordinal))
         {
-            Url = Url,
+            Url = ByAddress,
             From = "pod/my-nginx-wu92j",
             Lacks = NoProxyBetween,
         },
@@ -248,6 +251,11 @@ internal static class DeliverFaults
         var number = node == Here ? 2 : 1;
         b.Run(node, $"ip route {verb} {type} 10.244.{number}.0/24 && ip -6 route {verb} {type} fd00:10:244:{number}::/64");
     }
+
+    private static bool HasRoutes(Bench b, string node, params string[] routes) => Array.TrueForAll(routes, r => HasRoute(b, node, r));
+
+    private static bool HasRoute(Bench b, string node, string route)
+        => (b.Read(node, "ip route show") + b.Read(node, "ip -6 route show")).Contains(route, StringComparison.Ordinal);
 
     // In IPv6 a route of another type is another route, and does not take the place of one that is there.
     private static void UnRoute(Bench b, string type)

@@ -227,7 +227,7 @@ public sealed class ExchangeTests(TestNetwork network)
     {
         var port = network.Serve(s => { _ = ReadRequest(s); s.Send([21, 3, 3, 0, 2, 2, 10]); });
         var report = Get($"http://10.53.0.1:{port}/");
-        (report.Failure, report.TlsFailure).ShouldBe(("Received HTTP/0.9 when not allowed", "the server speaks TLS on this port, not plain HTTP"));
+        (report.Failure, report.TlsFailure).ShouldBe(("Received HTTP/0.9 when not allowed", "it answered with a TLS alert"));
     }
 
     private ClientReport Get(string url, double timeout = 5)

@@ -64,8 +64,13 @@ public sealed class MeaningVerdictTests
         var verdict = Diagnose.Run(Ending(null, DenyAll)).Verdict;
         (verdict.Class, verdict.Confidence).ShouldBe((FailureClass.DroppedByRule, Confidence.Likely));
         verdict.Sentence.ShouldStartWith("The packet to 10.244.1.11:80 vanished in ");
-        Diagnose.Run(Ending(null)).Verdict.Class.ShouldBe(FailureClass.Undetermined);
-        Diagnose.Run(Ending(null, DenyAll with { Metadata = DenyAll.Metadata with { Namespace = "other" } })).Verdict.Class.ShouldBe(FailureClass.Undetermined);
+        foreach (var others in new[] { Ending(null), Ending(null, DenyAll with { Metadata = DenyAll.Metadata with { Namespace = "other" } }) })
+        {
+            // It left for the pod and did not come there; why, nobody saw.
+            var lost = Diagnose.Run(others).Verdict;
+            (lost.Class, lost.Confidence).ShouldBe((FailureClass.PodUnreachable, Confidence.Likely));
+            lost.NotSeen.ShouldContain(n => n.StartsWith("what became of the packet behind ", StringComparison.Ordinal));
+        }
     }
 
     [Fact]
