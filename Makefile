@@ -39,8 +39,9 @@ test-mutations: build ## Damage each recorded rule set at a thousand places, and
 	TRACEPROBE_MUTATIONS=1000 $(DOTNET) test tests/TraceProbe.Cluster.Tests -c $(CONFIGURATION) --no-build --nologo --filter FullyQualifiedName~AThousandDamages
 	TRACEPROBE_MUTATIONS=500 $(DOTNET) test tests/TraceProbe.Lab.Tests -c $(CONFIGURATION) --no-build --nologo --filter FullyQualifiedName~IpvsCheckTests.Damages
 
-bench: build ## Measure the readers of packets, names and rules (minutes; rules as root)
+bench: build ## Measure the readers of packets, names, API objects and rules (minutes; rules as root)
 	$(DOTNET) run -c Release --project tests/TraceProbe.Benchmarks -- --filter '*' --job short --inProcess
+	$(DOTNET) run -c Release --project tests/TraceProbe.Benchmarks -- api
 	TRACEPROBE_EXECUTABLE=$(abspath $(OUT))/traceprobe $(DOTNET) run -c Release --project tests/TraceProbe.Benchmarks -- rules
 
 install: build ## Install the program under PREFIX (/usr/local)

@@ -75,6 +75,18 @@ internal sealed class ScriptedApiServer : IAsyncDisposable
     /// <summary>What was asked for, oldest first.</summary>
     public ConcurrentQueue<string> Requests { get; } = [];
 
+    /// <summary>The version of the cluster.</summary>
+    public long Version
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _version;
+            }
+        }
+    }
+
     /// <summary>How many watches there are now.</summary>
     public int Watches { get; private set; }
 
@@ -360,7 +372,7 @@ internal sealed class ScriptedApiServer : IAsyncDisposable
                 lock (_lock)
                 {
                     expired = version < kind.Floor;
-                    news = [.. kind.Log.Where(e => e.Version > version)];
+                    news = [.. kind.Log.Skip(FirstAfter(kind.Log, version))];
                     changed = _changed.Task;
                     due = kind.Bookmark;
                 }
@@ -398,6 +410,18 @@ internal sealed class ScriptedApiServer : IAsyncDisposable
                 Watches--;
             }
         }
+    }
+
+    private static int FirstAfter(List<(long Version, string, byte[])> log, long version)
+    {
+        var (low, high) = (0, log.Count);
+        while (low < high)
+        {
+            var middle = (low + high) / 2;
+            (low, high) = log[middle].Version > version ? (low, middle) : (middle + 1, high);
+        }
+
+        return low;
     }
 
     private sealed class Kind(string name, string apiVersion)
