@@ -273,6 +273,7 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
 
         var json = told.Object;
         var one = resource.Read(_objects, ref json);
+        WatchEvent.End(ref json);
         if (initial is not null)
         {
             if (told.Type == WatchEventType.Deleted)

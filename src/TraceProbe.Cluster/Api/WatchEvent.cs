@@ -32,7 +32,7 @@ internal readonly ref struct WatchEvent
     /// <summary>What has happened.</summary>
     public WatchEventType Type { get; }
 
-    /// <summary>The object's JSON.</summary>
+    /// <summary>The object's JSON, and what follows it in the line.</summary>
     public ReadOnlySpan<byte> Text { get; }
 
     /// <summary>A reader that stands on the object.</summary>
@@ -45,7 +45,7 @@ internal readonly ref struct WatchEvent
         var json = new Utf8JsonReader(line, ObjectReader.Options);
         WatchEventType? type = null;
         Utf8JsonReader at = default;
-        var (from, to) = (0L, 0L);
+        var from = 0L;
         if (!json.Read() || json.TokenType != JsonTokenType.StartObject)
         {
             throw new JsonException("an event was expected.");
@@ -64,12 +64,16 @@ internal readonly ref struct WatchEvent
                     : json.ValueTextEquals("ERROR"u8) ? WatchEventType.Error
                     : throw new JsonException($"an event of unknown type {json.GetString()}.");
             }
+            else if (isObject && json.TokenType == JsonTokenType.StartObject && type is { } told)
+            {
+                // The type comes first, and the object is read once: whoever reads it sees whether it ends.
+                return new WatchEvent(told, json, line[(int)json.TokenStartIndex..]);
+            }
             else if (isObject && json.TokenType == JsonTokenType.StartObject)
             {
                 at = json;
                 from = json.TokenStartIndex;
                 json.Skip();
-                to = json.BytesConsumed;
             }
             else
             {
@@ -77,12 +81,18 @@ internal readonly ref struct WatchEvent
             }
         }
 
-        if (json.Read())
-        {
-            throw new JsonException("something behind an event.");
-        }
+        return type is { } late && from > 0 ? new WatchEvent(late, at, line[(int)from..]) : throw new JsonException("an event without type or object.");
+    }
 
-        return type is { } told && to > 0 ? new WatchEvent(told, at, line[(int)from..(int)to]) : throw new JsonException("an event without type or object.");
+    /// <summary>Sees that an event ends behind its object.</summary>
+    /// <param name="json">The reader, which stands on the object's end.</param>
+    /// <exception cref="JsonException">It goes on, or is cut.</exception>
+    public static void End(ref Utf8JsonReader json)
+    {
+        while (json.Read())
+        {
+            json.Skip();
+        }
     }
 
     /// <summary>What a bookmark says: the version, and whether with it all objects that there were have been told (<c>k8s.io/initial-events-end</c>).</summary>

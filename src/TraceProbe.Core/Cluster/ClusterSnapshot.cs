@@ -124,7 +124,7 @@ public sealed record ClusterSnapshot
         {
             if (field is not { } index || !index.IsOf(this))
             {
-                field = index = new ObjectIndex(this);
+                field = index = new ObjectIndex(this, field);
             }
 
             return index;
@@ -135,47 +135,81 @@ public sealed record ClusterSnapshot
     /// The objects by what they are looked up by: one dictionary per question, each made when it is first asked. Of several objects that
     /// answer, the first counts. Asked by several threads at once, each may make its own, and one of them stays.
     /// </summary>
-    private sealed class ObjectIndex(ClusterSnapshot of)
+    private sealed class ObjectIndex
     {
-        private readonly ImmutableArray<Service> _services = of.Services;
-        private readonly ImmutableArray<EndpointSlice> _slices = of.EndpointSlices;
-        private readonly ImmutableArray<Pod> _pods = of.Pods;
-        private readonly ImmutableArray<Node> _nodes = of.Nodes;
-        private readonly ImmutableArray<Namespace> _namespaces = of.Namespaces;
-        private readonly ImmutableArray<NetworkPolicy> _policies = of.NetworkPolicies;
-        private readonly ImmutableArray<PodEvent> _events = of.Events;
-        private readonly Lazy<Service?> _clusterDns = new(() => DnsMeaning.FindService(of.Services), LazyThreadSafetyMode.PublicationOnly);
+        private readonly ImmutableArray<Service> _services;
+        private readonly ImmutableArray<EndpointSlice> _slices;
+        private readonly ImmutableArray<Pod> _pods;
+        private readonly ImmutableArray<Node> _nodes;
+        private readonly ImmutableArray<Namespace> _namespaces;
+        private readonly ImmutableArray<NetworkPolicy> _policies;
+        private readonly ImmutableArray<PodEvent> _events;
+        private readonly Lazy<Dictionary<(string Namespace, string Name), Service>> _servicesByName;
+        private readonly Lazy<Dictionary<IpAddress, Service>> _servicesByAddress;
+        private readonly Lazy<Service?> _clusterDns;
+        private readonly Lazy<Dictionary<(string? Namespace, string Service), List<EndpointSlice>>> _slicesByService;
+        private readonly Lazy<Dictionary<(string Namespace, string Name), Pod>> _podsByName;
+        private readonly Lazy<Dictionary<IpAddress, Pod>> _podsByAddress;
+        private readonly Lazy<Dictionary<string, List<Pod>>> _podsByNamespace;
+        private readonly Lazy<Dictionary<string, Node>> _nodesByName;
+        private readonly Lazy<Dictionary<string, Namespace>> _namespacesByName;
+        private readonly Lazy<Dictionary<string, List<NetworkPolicy>>> _policiesByNamespace;
+        private readonly Lazy<Dictionary<(string Namespace, string Pod), List<PodEvent>>> _eventsByPod;
 
-        public Dictionary<(string Namespace, string Name), Service> Services
-            => field ??= First(_services, s => (s.Metadata.Namespace ?? "default", s.Metadata.Name));
+        /// <summary>An index of a snapshot.</summary>
+        /// <param name="of">The snapshot.</param>
+        /// <param name="last">That of the snapshot it was made from, or null: what is about objects that are still the same is taken over.</param>
+        public ObjectIndex(ClusterSnapshot of, ObjectIndex? last)
+        {
+            (_services, _slices, _pods, _nodes) = (of.Services, of.EndpointSlices, of.Pods, of.Nodes);
+            (_namespaces, _policies, _events) = (of.Namespaces, of.NetworkPolicies, of.Events);
+            var services = last is not null && last._services == _services ? last : null;
+            _servicesByName = services?._servicesByName ?? Later(_services, all => First(all, s => (s.Metadata.Namespace ?? "default", s.Metadata.Name)));
+            _servicesByAddress = services?._servicesByAddress ?? Later(_services, all => ByAddress(all, s => s.Spec.ClusterIPs.Append(s.Spec.ClusterIP)
+                .Concat(s.Spec.ExternalIPs).Concat(s.Status.LoadBalancer.Ingress.Select(i => i.Ip))));
+            _clusterDns = services?._clusterDns ?? Later(_services, all => DnsMeaning.FindService(all));
+            _slicesByService = last is not null && last._slices == _slices ? last._slicesByService
+                : Later(_slices, all => Groups(all.Where(s => s.ServiceName is not null), s => (s.Metadata.Namespace, s.ServiceName!)));
+            var pods = last is not null && last._pods == _pods ? last : null;
+            _podsByName = pods?._podsByName ?? Later(_pods, all => First(all, p => (p.Metadata.Namespace ?? "default", p.Metadata.Name)));
+            _podsByAddress = pods?._podsByAddress ?? Later(_pods, all => ByAddress(all.Where(p => !p.Spec.HostNetwork && p.Status.Phase is not ("Succeeded" or "Failed")),
+                p => p.Status.PodIPs.Select(i => (string?)i.Ip).Append(p.Status.PodIP)));
+            _podsByNamespace = pods?._podsByNamespace ?? Later(_pods, all => Groups(all, p => p.Metadata.Namespace ?? ""));
+            _nodesByName = last is not null && last._nodes == _nodes ? last._nodesByName : Later(_nodes, all => First(all, n => n.Metadata.Name));
+            _namespacesByName = last is not null && last._namespaces == _namespaces ? last._namespacesByName : Later(_namespaces, all => First(all, n => n.Metadata.Name));
+            _policiesByNamespace = last is not null && last._policies == _policies ? last._policiesByNamespace : Later(_policies, all => Groups(all, p => p.Metadata.Namespace ?? "default"));
+            _eventsByPod = last is not null && last._events == _events ? last._eventsByPod
+                : Later(_events, all => Groups(all, e => (e.InvolvedObject.Namespace ?? e.Metadata.Namespace ?? "default", e.InvolvedObject.Name)));
+        }
 
-        public Dictionary<(string Namespace, string Name), Pod> Pods => field ??= First(_pods, p => (p.Metadata.Namespace ?? "default", p.Metadata.Name));
+        public Dictionary<(string Namespace, string Name), Service> Services => _servicesByName.Value;
 
-        public Dictionary<string, Node> Nodes => field ??= First(_nodes, n => n.Metadata.Name);
-
-        public Dictionary<IpAddress, Service> ServicesByAddress => field ??= ByAddress(_services, s => s.Spec.ClusterIPs.Append(s.Spec.ClusterIP)
-            .Concat(s.Spec.ExternalIPs).Concat(s.Status.LoadBalancer.Ingress.Select(i => i.Ip)));
-
-        public Dictionary<IpAddress, Pod> PodsByAddress => field ??= ByAddress(_pods.Where(p => !p.Spec.HostNetwork && p.Status.Phase is not ("Succeeded" or "Failed")),
-            p => p.Status.PodIPs.Select(i => (string?)i.Ip).Append(p.Status.PodIP));
-
-        public Dictionary<(string? Namespace, string Service), List<EndpointSlice>> Slices
-            => field ??= Groups(_slices.Where(s => s.ServiceName is not null), s => (s.Metadata.Namespace, s.ServiceName!));
-
-        public Dictionary<string, Namespace> Namespaces => field ??= First(_namespaces, n => n.Metadata.Name);
-
-        public Dictionary<string, List<NetworkPolicy>> Policies => field ??= Groups(_policies, p => p.Metadata.Namespace ?? "default");
-
-        public Dictionary<(string Namespace, string Pod), List<PodEvent>> Events
-            => field ??= Groups(_events, e => (e.InvolvedObject.Namespace ?? e.Metadata.Namespace ?? "default", e.InvolvedObject.Name));
+        public Dictionary<IpAddress, Service> ServicesByAddress => _servicesByAddress.Value;
 
         public Service? ClusterDns => _clusterDns.Value;
 
-        public Dictionary<string, List<Pod>> PodsByNamespace => field ??= Groups(_pods, p => p.Metadata.Namespace ?? "");
+        public Dictionary<(string? Namespace, string Service), List<EndpointSlice>> Slices => _slicesByService.Value;
+
+        public Dictionary<(string Namespace, string Name), Pod> Pods => _podsByName.Value;
+
+        public Dictionary<IpAddress, Pod> PodsByAddress => _podsByAddress.Value;
+
+        public Dictionary<string, List<Pod>> PodsByNamespace => _podsByNamespace.Value;
+
+        public Dictionary<string, Node> Nodes => _nodesByName.Value;
+
+        public Dictionary<string, Namespace> Namespaces => _namespacesByName.Value;
+
+        public Dictionary<string, List<NetworkPolicy>> Policies => _policiesByNamespace.Value;
+
+        public Dictionary<(string Namespace, string Pod), List<PodEvent>> Events => _eventsByPod.Value;
 
         public bool IsOf(ClusterSnapshot snapshot)
             => _services == snapshot.Services && _slices == snapshot.EndpointSlices && _pods == snapshot.Pods && _nodes == snapshot.Nodes
                 && _namespaces == snapshot.Namespaces && _policies == snapshot.NetworkPolicies && _events == snapshot.Events;
+
+        // Holds the objects and not the snapshot, which may be long replaced.
+        private static Lazy<TIndex> Later<T, TIndex>(ImmutableArray<T> objects, Func<ImmutableArray<T>, TIndex> make) => new(() => make(objects), LazyThreadSafetyMode.PublicationOnly);
 
         private static Dictionary<TKey, T> First<TKey, T>(ImmutableArray<T> objects, Func<T, TKey> key)
             where TKey : notnull
