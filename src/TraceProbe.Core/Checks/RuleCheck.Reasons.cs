@@ -136,7 +136,7 @@ public sealed partial class RuleCheck
                 {
                     Shared = policy,
                     Share = branch.Probability,
-                    Mend = Mends.LetThrough(policy, IsIPv6, check._vantage.Node),
+                    Mend = Mends.LetThrough(branch, IsIPv6, check._vantage.Node),
                 };
             }
 

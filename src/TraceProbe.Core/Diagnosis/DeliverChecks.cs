@@ -13,6 +13,12 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
     /// <summary>What happened to it.</summary>
     public IEnumerable<Finding> Find()
     {
+        if (UndialledForWantOfRoute() is { } undialled)
+        {
+            yield return undialled;
+            yield break;
+        }
+
         if (leg.AtPod is not { } toPod || toPod.Outcome is ConnectionOutcome.Established or ConnectionOutcome.Unknown)
         {
             yield break;
@@ -153,7 +159,7 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                     Objects = place?.Node is { } n ? [new ObjectRef("node", null, n)] : [],
                     Evidence = [evidence, .. rule is null ? Array.Empty<Evidence>() : [new Evidence(EvidenceSource.Programmed, rule, Place: c.PlaceName(e.NetNs))]],
                     NotSeen = [.. rule is null ? [$"which rule of {where} it was"] : Array.Empty<string>(), .. c.Recording.Cluster is null || c.Cluster.IsRead("networkpolicies") ? Array.Empty<string>() : ["the cluster's NetworkPolicies, one of which may want it"]],
-                    Mend = dropping?.Policy is { } policy ? Mends.LetThrough(policy, !leg.IsIPv4, place?.Node)
+                    Mend = dropping is { Policy: not null } ? Mends.LetThrough(dropping, !leg.IsIPv4, place?.Node)
                         : step.Rule is null ? new Mend("Change the rule, or the policy behind it.", null, place?.Node) : Mends.RemoveRule(step, !leg.IsIPv4, place?.Node),
                 };
             // Network plugins that work with programs of their own (Cilium, Calico's eBPF mode) drop here.
@@ -327,6 +333,11 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
     }
 
     private string? NodeOf(IpAddress address) => c.Cluster.FindPodByAddress(address)?.Spec.NodeName ?? c.Recording.Manifest.Places.FirstOrDefault(p => p.Addresses.Contains(address))?.Node;
+
+    // What a proxy's own kernel refuses to send is never a packet.
+    private Finding? UndialledForWantOfRoute()
+        => leg.Connection is { Onward: null } taken && c.IsBehindProxy(taken) && c.NodeCalled(c.PlaceOf(taken.TranslatedInNetNs)?.Node) is { } node
+            ? leg.Backends.Select(b => NoRoute(node, b.Address.Address, leg.LastSeen(taken, forward: true), "what the proxy sent")).FirstOrDefault(f => f is not null) : null;
 
     private Finding? WithoutRoute(Connection toPod) => LastNode(toPod, forward: true) is var (node, last) ? NoRoute(node, toPod.Backend.Address, leg.LastSeen(toPod, forward: true), "the packet") : null;
 

@@ -65,7 +65,7 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
             {
                 yield return Make(FailureClass.ResponseStalled, $"{server} began to answer and did not go on: {failure}.");
             }
-            else if (connection.ResetBy == Side.Server && c.Client?.Failure is not null)
+            else if (IsReset && c.Client?.Failure is not null)
             {
                 yield return Make(FailureClass.ResetByPeer, $"{server} reset the connection in the middle of its answer.");
             }
@@ -73,7 +73,7 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
             yield break;
         }
 
-        if (connection.ResetBy == Side.Server)
+        if (IsReset)
         {
             yield return Make(FailureClass.ResetByPeer, $"{server} accepted the connection and reset it without an answer.");
         }
@@ -86,6 +86,9 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
             yield return Make(FailureClass.NoResponse, $"{server} accepted the connection and the request, and never answered.");
         }
     }
+
+    // What a userspace proxy makes of the pod's reset is an ordinary close.
+    private bool IsReset => connection.ResetBy == Side.Server || connection.Onward?.ResetBy == Side.Server;
 
     // Segments that no link on their way takes, whose sender is not told: it sends them again, as big as before.
     private Finding? TooBig(Connection carried)

@@ -54,8 +54,9 @@ internal static class Mends
     }
 
     /// <summary>For packets that no rule accepted.</summary>
-    public static Mend LetThrough(string policy, bool isIPv6, string? node)
-        => new($"Let a rule accept these packets, or change the {policy}.", policy == "policy of filter FORWARD" ? $"{(isIPv6 ? "ip6tables" : "iptables")} -P FORWARD ACCEPT" : null, node);
+    public static Mend LetThrough(WalkBranch branch, bool isIPv6, string? node)
+        => new($"Let a rule accept these packets, or change the {branch.Policy}.",
+            branch is { Policy: "policy of filter FORWARD", PolicyBackend: (RuleBackend.Legacy or RuleBackend.Nft) and var backend } ? $"{RuleRef.ToolOf(backend, isIPv6)} -P FORWARD ACCEPT" : null, node);
 
     public static Mend RestartKubeProxy(string? node)
         => new($"Restart kube-proxy on {node ?? "the node"}, so that it writes its rules anew, and find out what removed them.",

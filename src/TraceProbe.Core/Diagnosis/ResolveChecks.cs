@@ -304,7 +304,8 @@ internal sealed class ResolveChecks(Case c)
         var objects = c.Cluster.ClusterDns is { } dns && c.IsClusterDns(nameserver) ? [dns.Ref] : ImmutableArray<ObjectRef>.Empty;
         var attempt = c.Journey.Connections.FirstOrDefault(x => x.IsDns && x.Asked.Protocol == IpProtocol.Tcp && x.Asked.Destination.Address == nameserver);
         var lookup = c.Client?.Lookups.FirstOrDefault(l => l.Transport == IpProtocol.Tcp && l.Nameserver.Address == nameserver);
-        if (attempt is { Outcome: ConnectionOutcome.Established } || lookup is { Outcome: LookupOutcome.Malformed or LookupOutcome.ServerFailure })
+        // A userspace proxy takes what it cannot pass on.
+        if (attempt is { Outcome: ConnectionOutcome.Established } && (!c.IsBehindProxy(attempt) || attempt.Onward?.Outcome == ConnectionOutcome.Established) || lookup is { Outcome: LookupOutcome.Malformed or LookupOutcome.ServerFailure })
         {
             return new(FailureClass.ResolverFailure, $"Nameserver {nameserver} cuts its answer for {Host} short, and what it sends over TCP instead is no answer either.")
             {

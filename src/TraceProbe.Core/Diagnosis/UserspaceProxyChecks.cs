@@ -27,10 +27,12 @@ internal static class UserspaceProxyChecks
                 return null; // Whether it dialled one is not to be told from packets alone.
             }
 
+            var hasReady = c.Meant?.Service is { } service && c.Port is { } port && (!ServiceMeaning.BackendsInUse(c.Cluster, service, port, ipv6: false, c.ClientNode).Backends.IsEmpty || !ServiceMeaning.BackendsInUse(c.Cluster, service, port, ipv6: true, c.ClientNode).Backends.IsEmpty);
             var closed = connection.ReplyBytes == 0 && connection.FinishedBy == Side.Server || connection.ResetBy == Side.Server;
             return !closed ? null : new Finding(FailureClass.ProxyClosedNoBackend,
-                $"kube-proxy on {node} took the connection to {connection.Asked.Destination} and closed it without dialling a pod: it knows no endpoint for it.")
+                $"kube-proxy on {node} took the connection to {connection.Asked.Destination} and closed it without dialling a pod: {(hasReady ? "the API has ready endpoints, so it is behind, or its node did not let it dial" : "it knows no endpoint for it")}.")
             {
+                Confidence = hasReady ? Confidence.Likely : Confidence.Certain,
                 Evidence = [new Evidence(EvidenceSource.Observed, $"{proxy?.ToString() ?? "the proxy"} accepted and closed; no connection to a pod followed", c.SinceStart(connection.EndNanoseconds), c.PlaceName(connection.TranslatedInNetNs))],
                 Mend = c.Meant?.Service is null
                     ? new Mend($"Look which Service has the address {connection.Asked.Destination.Address}, and whether it has endpoints.", "kubectl get services,endpointslices -A")

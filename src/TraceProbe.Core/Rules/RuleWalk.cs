@@ -558,7 +558,7 @@ public sealed class RuleWalk
                 return true;
             }
 
-            ends.Add(End(p, WalkOutcome.Dropped) with { Policy = $"policy of {p.Stop.Table.Name} {p.Stop.Chain.Name}" });
+            ends.Add(End(p, WalkOutcome.Dropped) with { Policy = $"policy of {p.Stop.Table.Name} {p.Stop.Chain.Name}", PolicyBackend = p.Stop.Backend });
             return false;
         }
 

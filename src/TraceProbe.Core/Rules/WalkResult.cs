@@ -116,6 +116,9 @@ public sealed record WalkBranch
     /// <summary>Why a drop happened when no rule but a policy did it, such as <c>policy of filter FORWARD</c>; null otherwise.</summary>
     public string? Policy { get; init; }
 
+    /// <summary>Whose chain that policy is of; null when no policy ended it.</summary>
+    public RuleBackend? PolicyBackend { get; init; }
+
     /// <summary>Why this way is undecided; null when it is decided.</summary>
     public string? Unknown { get; init; }
 

@@ -231,7 +231,8 @@ internal static class ResolveFaults
                 b.Run(LabObjects.Client, "sysctl -qw net.ipv6.conf.all.disable_ipv6=0");
                 LabNetwork.Restore(b.Folder, b.Client);
             },
-            holds: b => b.Cluster.FindService("default", LabObjects.Server)?.Spec.IpFamilies is ["IPv6"]),
+            holds: b => b.Cluster.FindService("default", LabObjects.Server)?.Spec.IpFamilies is ["IPv6"]
+                || b.Read(LabObjects.Client, "sysctl -n net.ipv6.conf.all.disable_ipv6").Contains('1', StringComparison.Ordinal)),
         new Fault("dns-tcp-blocked",
             "CoreDNS cuts its answers short, as it does when they are long, and a firewall rule on node-2 drops TCP port 53 to it.",
             "Lookups time out.",

@@ -78,7 +78,7 @@ internal static class TranslateFaults
             Url = HostnamesUrl,
             Lacks = mode => mode == ProxyMode.IptablesNft ? null : "kube-proxy works in iptables-legacy itself, or in other tables",
         },
-        Shadow(null, Accepts, "A rule of somebody else's on node-1 accepts packets to Service hostnames in the nat table, ahead of kube-proxy's."),
+        Shadow(null, Accepts, "A rule of somebody else's on node-1 accepts packets to Service hostnames in the nat table, ahead of kube-proxy's.", lacks: mode => mode == ProxyMode.Nftables ? "accepting in one table ends nothing in kube-proxy's own" : null),
         Shadow("before-translation", Drops, "A rule of somebody else's on node-1 drops packets to Service hostnames in the raw table, before they can be translated.", "dropped-by-rule"),
         Shadow("untracked", Untracks, "A rule of somebody else's on node-1 takes packets to Service hostnames out of connection tracking, without which nothing is translated."),
         Shadow("diverted", Diversions, "A rule of somebody else's on node-1 translates packets to Service hostnames to an address where nobody is, ahead of kube-proxy's."),
@@ -146,13 +146,14 @@ internal static class TranslateFaults
     private static Block[] InFront(string table, string rule)
         => [new(Node, table, "PREROUTING", rule, "10.96.0.175/32", "fd00:10:96::af/128"), new(Node, table, "OUTPUT", rule, "10.96.0.175/32", "fd00:10:96::af/128")];
 
-    private static Fault Shadow(string? variant, Block[] blocks, string description, string name = "translation-shadowed") => new(name, description, TimesOut,
+    private static Fault Shadow(string? variant, Block[] blocks, string description, string name = "translation-shadowed", Func<ProxyMode, string?>? lacks = null) => new(name, description, TimesOut,
         make: b => Array.ForEach(blocks, x => x.Add(b)),
         undo: b => Array.ForEach(blocks, x => x.Remove(b)),
         holds: b => Array.Exists(blocks, x => x.IsThere(b)))
     {
         Variant = variant,
         Url = HostnamesUrl,
+        Lacks = lacks ?? (static _ => null),
     };
 
     private static ClusterSnapshot WithEndpoints(ClusterSnapshot cluster, Func<EndpointSlice, EndpointSlice> change)
