@@ -19,7 +19,7 @@ public sealed partial class Lab
     public string? WhyNot(Fault fault)
     {
         ArgumentNullException.ThrowIfNull(fault);
-        return fault.Lacks(_record.Proxy);
+        return fault.WhyNotIn(_record.Proxy);
     }
 
     /// <summary>Breaks the lab in one way. Its effect is there when this returns.</summary>

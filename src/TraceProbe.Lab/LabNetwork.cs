@@ -99,7 +99,8 @@ internal static class LabNetwork
             .. LabLayout.Nodes.Select(node => (Action)(() => Batch(LabLayout.NetNsOf(lab.Name, node.Name), (string[])
             [
                 "link set lo up",
-                "link add name cni0 type bridge mcast_snooping 0",
+                // With an address of its own: a bridge without takes a port's, and changes it as ports come and go, which its pods learn late.
+                "link add name cni0 address 0a:58:0a:f4:00:01 type bridge mcast_snooping 0",
                 $"addr add {node.BridgeIPv4}/24 dev cni0",
                 $"addr add {node.BridgeIPv6}/64 dev cni0 nodad",
                 "link set cni0 up",

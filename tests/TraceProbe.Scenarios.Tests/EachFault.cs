@@ -3,40 +3,35 @@ using TraceProbe.Lab;
 
 namespace TraceProbe.Scenarios.Tests;
 
-public class EachFaultWithIptablesNft(NftLab lab) : EachFault<NftLab>(lab);
-
-public class EachFaultWithIptablesLegacy(LegacyLab lab) : EachFault<LegacyLab>(lab);
-
-public class EachFaultWithNftables(NftablesLab lab) : EachFault<NftablesLab>(lab);
-
-public class EachFaultWithUserspaceProxy(UserspaceLab lab) : EachFault<UserspaceLab>(lab);
-
 /// <summary>
-/// Every way to break a lab, in one mode of kube-proxy: the verdict names the class that it is, and where the verdict has a command, that
+/// Every way to break a lab, in every mode of kube-proxy: the verdict names the class that it is, and where the verdict has a command, that
 /// command mends it.
 /// </summary>
-public abstract class EachFault<TLab>(TLab lab) : IClassFixture<TLab>, IDisposable
-    where TLab : ScenarioLab
+/// <remarks>All of them take half an hour, so that <c>make test-matrix</c> asks for them; each run of all tests does a quarter of them, in one mode.</remarks>
+public sealed class EachFault(LabOfEachMode labs) : IClassFixture<LabOfEachMode>, IDisposable
 {
+    private ScenarioLab? _lab;
+
+    /// <summary>Mode, fault and variant, without those that the mode cannot have.</summary>
+    public static TheoryData<ProxyMode, string, string> Cells => [.. Modes.SelectMany(mode => Fault.All.Where(f => f.WhyNotIn(mode) is null && (MatrixRow.IsAsked || Fault.All.IndexOf(f) % 4 == 0))
+        .Select(f => (mode, f.Name, f.Variant ?? "")))];
+
+    private static ProxyMode[] Modes => MatrixRow.IsAsked ? [ProxyMode.IptablesNft, ProxyMode.IptablesLegacy, ProxyMode.Nftables, ProxyMode.Userspace] : [ProxyMode.IptablesNft];
+
     // Whatever came of the test.
     public void Dispose()
     {
-        if (TestContext.Current.TestState?.Result != TestResult.Skipped)
-        {
-            lab.Lab.Mend();
-        }
-
-        GC.SuppressFinalize(this);
+        _lab?.Lab.Mend();
     }
 
     [Theory]
-    [MemberData(nameof(LabFaults.All), MemberType = typeof(LabFaults))]
-    public void Fault_IsNamed_AndItsMendMends(string name, string variant)
+    [MemberData(nameof(Cells))]
+    public async Task Fault_IsNamed_AndItsMendMends(ProxyMode mode, string name, string variant)
     {
+        ScenarioLab.SkipUnlessPossible(mode);
         var fault = Fault.Find(name, variant.Length == 0 ? null : variant);
-        Assert.SkipUnless(MatrixRow.IsAsked || lab.Mode == ProxyMode.IptablesNft && LabFaults.IsOfEachRun(fault), "make test-matrix does it: all faults in all modes take half an hour");
+        var lab = _lab = await labs.Of(mode);
         var broken = lab.Lab;
-        Assert.SkipWhen(broken.WhyNot(fault) is not null, broken.WhyNot(fault) ?? "");
         using var row = new MatrixRow(fault, broken.Proxy);
         string[] options = fault.IsMusl ? ["--resolver", "musl"] : [];
         lab.Baseline(fault);
@@ -85,11 +80,33 @@ public abstract class EachFault<TLab>(TLab lab) : IClassFixture<TLab>, IDisposab
     }
 }
 
-/// <summary>The faults of a lab, as tests name them.</summary>
-public static class LabFaults
+/// <summary>A lab of each mode, made when the first test asks for it.</summary>
+public sealed class LabOfEachMode : IAsyncDisposable
 {
-    public static TheoryData<string, string> All => [.. Fault.All.Select(f => (f.Name, f.Variant ?? ""))];
+    private readonly Dictionary<ProxyMode, ScenarioLab> _labs = [];
 
-    /// <summary>Whether a fault is of the part that each run of all tests has time for: every fourth of them, from all stages.</summary>
-    public static bool IsOfEachRun(Fault fault) => Fault.All.IndexOf(fault) % 4 == 0;
+    public async ValueTask<ScenarioLab> Of(ProxyMode mode)
+    {
+        if (!_labs.TryGetValue(mode, out var lab))
+        {
+            _labs.Add(mode, lab = mode switch
+            {
+                ProxyMode.IptablesLegacy => new LegacyLab(),
+                ProxyMode.Nftables => new NftablesLab(),
+                ProxyMode.Userspace => new UserspaceLab(),
+                _ => new NftLab(),
+            });
+            await lab.InitializeAsync();
+        }
+
+        return lab;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var lab in _labs.Values)
+        {
+            await lab.DisposeAsync();
+        }
+    }
 }

@@ -61,6 +61,10 @@ public sealed class Fault
     /// <summary>Why it cannot be in a mode of kube-proxy's, in a few words; null where it can.</summary>
     internal Func<ProxyMode, string?> Lacks { get; init; } = static _ => null;
 
+    /// <summary>Why it cannot be in a mode of kube-proxy's, in a few words; null where it can.</summary>
+    /// <param name="mode">The mode.</param>
+    public string? WhyNotIn(ProxyMode mode) => Lacks(mode);
+
     /// <summary>All faults, in the packet's order from the name to the server.</summary>
     public static ImmutableArray<Fault> All { get; } = [.. ResolveFaults.All, .. DefineFaults.All, .. TranslateFaults.All, .. DeliverFaults.All, .. AcceptFaults.All, .. ExchangeFaults.All];
 
