@@ -28,7 +28,7 @@ public sealed class MatrixRow(Fault fault, ProxyMode mode) : IDisposable
         }
 
         var verdict = outcome.Verdict;
-        (_verdict, _sentence, _mend) = (FailureClassInfo.Of(verdict.Class).Name, verdict.Sentence, verdict.Mend?.Command is { } command ? $"{verdict.Mend.On}: {command}" : $"({verdict.Mend?.Text})");
+        (_verdict, _sentence, _mend) = ($"{FailureClassInfo.Of(verdict.Class).Name}{(verdict.Confidence == Confidence.Likely ? " (likely)" : "")}", verdict.Sentence, verdict.Mend?.Command is { } command ? $"{verdict.Mend.On}: {command}" : $"({verdict.Mend?.Text})");
     }
 
     public void Mended(Outcome outcome) => _mended = outcome.Output.Length == 0 ? outcome.Error : FailureClassInfo.Of(outcome.Verdict.Class).Name;

@@ -13,7 +13,7 @@ public sealed record ApiServer
     /// <summary>The server, perhaps with a path before <c>/api</c>.</summary>
     public required Uri Url { get; init; }
 
-    /// <summary>Where that is written, for messages: <c>context prod of /root/.kube/config</c>.</summary>
+    /// <summary>Where that is written, for messages: <c>context prod of ~/.kube/config</c>.</summary>
     public string From { get; init; } = "";
 
     /// <summary>What the cluster is called; null when nobody named it.</summary>

@@ -68,13 +68,17 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
             };
         }
 
-        // A datagram needs no answer of the kernel's: that the program is silent is all that can be said, and enough.
+        // A datagram needs no answer of the kernel's: that the program is silent is all that can be said. To an empty one many a server says nothing, and rightly.
+        var isQuestion = arrived.Event.PayloadLength > 0;
         return silent.Asked.Protocol != IpProtocol.Udp || here.Count == 0 ? null : new Finding(FailureClass.NoResponse,
             $"{here[0].Process?.Command ?? "The server"} in {holder} was sent the datagram on port {port}, and never answered.")
         {
+            Confidence = isQuestion ? Confidence.Certain : Confidence.Likely,
+            NotSeen = isQuestion ? [] : ["whether the server answers an empty datagram at all"],
             Objects = [.. leg.PodRef(silent.Backend.Address), leg.Service.Ref],
             Evidence = [seen, new Evidence(EvidenceSource.Programmed, $"listening: {string.Join(", ", here.Select(l => l.Local))}", Place: c.PlaceName(netns))],
-            Mend = c.Cluster.FindPodByAddress(silent.Backend.Address) is { } owner ? new Mend("Look whether the server hangs, and restart it if so.", $"kubectl delete pod {owner.Metadata.Name} -n {owner.Metadata.Namespace}") : null,
+            Mend = c.Cluster.FindPodByAddress(silent.Backend.Address) is { } owner ? isQuestion ? new Mend("Look whether the server hangs, and restart it if so.", $"kubectl delete pod {owner.Metadata.Name} -n {owner.Metadata.Namespace}")
+                : new Mend("Look at what the application in the pod says.", $"kubectl logs {owner.Metadata.Name} -n {owner.Metadata.Namespace} --tail=50") : null,
         };
     }
 

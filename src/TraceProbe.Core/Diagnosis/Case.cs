@@ -87,7 +87,7 @@ internal sealed class Case
     /// came to. Null when it could not be read.
     /// </summary>
     public NodeAccount? EntryNode(Connection connection) => ClientPlace is { Kind: PlaceKind.Node or PlaceKind.Pod } || ClientNode is not null ? ClientNodeAccount
-        : NodeCalled(connection.Sightings.Where(s => s.Forward).Select(s => PlaceOf(s.Event.NetNs)).FirstOrDefault(p => p?.Kind == PlaceKind.Node)?.Node);
+        : NodeCalled(connection.Sightings.Where(s => s.Forward).Select(s => PlaceOf(s.Event.NetNs)).FirstOrDefault(p => p?.Kind == PlaceKind.Node)?.Node) ?? ClientNodeAccount;
 
     /// <summary>Whether an address is one of a node's own.</summary>
     public bool IsNodeAddress(IpAddress address) => Recording.Manifest.Places.Any(p => p.Kind == PlaceKind.Node && p.Addresses.Contains(address))

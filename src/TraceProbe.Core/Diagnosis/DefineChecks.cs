@@ -73,7 +73,7 @@ internal sealed class DefineChecks(Case c, ServiceLeg leg)
             return null;
         }
 
-        // To the external addresses, what comes from within the cluster is led everywhere (KEP-1669).
+        // To the external addresses, what comes from within the cluster is led everywhere (the "external destinations" rules in pkg/proxy/iptables/proxier.go).
         var isExternal = leg.IsToExternal;
         var member = isExternal ? "externalTrafficPolicy" : "internalTrafficPolicy";
         if ((isExternal ? leg.Service.Spec.ExternalTrafficPolicy : leg.Service.Spec.InternalTrafficPolicy) != "Local"

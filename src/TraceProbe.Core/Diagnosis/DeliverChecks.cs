@@ -133,7 +133,7 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
             case var _ when e.Tuple.Protocol is IpProtocol.Icmp or IpProtocol.IcmpV6:
                 return null;
             case "NETFILTER_DROP":
-                var dropping = place?.Node is { } nodeName && place.Kind == PlaceKind.Node && c.NodeCalled(nodeName) is { } account
+                var dropping = drop.Forward && place?.Node is { } nodeName && place.Kind == PlaceKind.Node && c.NodeCalled(nodeName) is { } account
                     ? DroppingBranch(account, toPod) : null;
                 if (dropping?.Steps.LastOrDefault().Rule is { Chain: "cluster-ips-check" } && toPod.Translated is null)
                 {
@@ -153,7 +153,7 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                     };
                 }
 
-                return new Finding(FailureClass.DroppedByRule, rule is null ? $"A rule in {where} dropped the packet to {toPod.Backend}." : $"A rule in {where} dropped the packet to {toPod.Backend}: {rule}")
+                return new Finding(FailureClass.DroppedByRule, rule is null ? $"A rule in {where} dropped {(drop.Forward ? "the packet to" : "the answer from")} {toPod.Backend}." : $"A rule in {where} dropped the packet to {toPod.Backend}: {rule}")
                 {
                     Confidence = rule is null ? Confidence.Likely : Confidence.Certain,
                     Objects = place?.Node is { } n ? [new ObjectRef("node", null, n)] : [],
@@ -357,7 +357,7 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         {
             null => ("no route", "none of its routes is for it"),
             { Type: "blackhole" or "unreachable" or "prohibit" } => ($"a route that ends it ({route.Type})", route.Raw),
-            { Type: "unicast", Prefix.PrefixLength: 0 } => ("no route of its own", $"{route.Raw}"),
+            { Type: "unicast", Prefix.PrefixLength: 0 } when RouteToOtherNodes(address.IsIPv4) => ("no route of its own", route.Raw),
             _ => (null, null),
         };
         if (says is null)
@@ -378,6 +378,12 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                 : new Mend("Mend the network plugin's routes.", null, node.Name),
         };
     }
+
+    // Whether the nodes of this cluster have routes to each other's pods, as far as was read. Where the network beneath them knows the pods, as clouds' own
+    // networks do, the default route is the right one.
+    private bool RouteToOtherNodes(bool isIPv4) => c.Recording.Nodes.Any(n => !n.Routes.IsEmpty && c.RulesOf(n, !isIPv4).Routes is { } routes
+        && c.Cluster.Nodes.Any(m => m.Metadata.Name != n.Name && m.Spec.PodCIDRs.Append(m.Spec.PodCIDR ?? "").Any(r => IpNetwork.TryParse(r, out var range) && range.Address.IsIPv4 == isIPv4
+            && routes.Lookup(range.Address) is { Type: "unicast", Prefix.PrefixLength: > 0 })));
 
     // A bridge does not send a packet out where it came in, unless it is told to.
     private Finding? HairpinDisabled(Connection toPod)
@@ -465,7 +471,7 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
     private Finding? ReplyUntranslated(Connection toPod)
     {
         var sysctl = leg.IsIPv4 ? "net.bridge.bridge-nf-call-iptables" : "net.bridge.bridge-nf-call-ip6tables";
-        if (toPod.Translated is null || NodeOf(toPod.Backend.Address) is not { } home || NodeOf(toPod.Asked.Source.Address) != home || c.NodeCalled(home) is not { } node
+        if (toPod.UntranslatedAnswer is null || NodeOf(toPod.Backend.Address) is not { } home || NodeOf(toPod.Asked.Source.Address) != home || c.NodeCalled(home) is not { } node
             || node.Sysctls.GetValueOrDefault(sysctl) != "0" || node.Bridges.IsEmpty || node.Bridges.Any(b => leg.IsIPv4 ? b.CallsIptables : b.CallsIp6tables))
         {
             return null;

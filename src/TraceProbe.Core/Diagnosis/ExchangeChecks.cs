@@ -90,10 +90,19 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
     // What a userspace proxy makes of the pod's reset is an ordinary close.
     private bool IsReset => connection.ResetBy == Side.Server || connection.Onward?.ResetBy == Side.Server;
 
+    // Whether the bytes that were dropped came to the other side all the same.
+    private bool Arrived(Connection carried, Journeys.Sighting drop)
+    {
+        var receiver = drop.Forward ? c.NetNsOf(carried.Backend.Address) : carried.ClientNetNs;
+        return carried.Sightings.Any(s => s.Forward == drop.Forward && s.Event.NetNs == receiver && s.Event is { Kind: Events.EventKind.PacketReceived, PayloadLength: > 0 }
+            && drop.Event.Sequence - s.Event.Sequence < (uint)s.Event.PayloadLength);
+    }
+
     // Segments that no link on their way takes, whose sender is not told: it sends them again, as big as before.
     private Finding? TooBig(Connection carried)
     {
-        if (carried.Drops.FirstOrDefault(d => d.Event is { DropReason: "PKT_TOO_BIG", PayloadLength: > 0 }) is not { Event.DropReason: not null } drop)
+        // Sent again in smaller pieces, it is no failure: that is how paths' MTUs are found (RFC 1191, RFC 8201).
+        if (carried.Drops.FirstOrDefault(d => d.Event is { DropReason: "PKT_TOO_BIG", PayloadLength: > 0 } && !Arrived(carried, d)) is not { Event.DropReason: not null } drop)
         {
             return null;
         }
