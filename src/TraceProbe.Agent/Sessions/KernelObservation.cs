@@ -34,7 +34,9 @@ internal sealed class KernelObservation : Observation
     {
         _stopping = true;
         _reader.Join();
-        _observer.Dispose();
+
+        // Taking a dozen programs off takes the kernel a while, and nothing waits for it; a process that ends before has it done by the kernel.
+        _ = Task.Run(_observer.Dispose);
     }
 
     private void Read()

@@ -29,6 +29,9 @@ public static class TraceSession
     private static readonly TimeSpan Quiet = TimeSpan.FromMilliseconds(15);
     private static readonly TimeSpan QuietAtMost = TimeSpan.FromMilliseconds(100);
 
+    // Behind the second FIN of an answered request comes one acknowledgement.
+    private static readonly TimeSpan QuietWhenDone = TimeSpan.FromMilliseconds(2);
+
     /// <summary>
     /// Begins to load the observation programs, for <see cref="SessionOptions.Opening"/>: it takes as long as everything else before the
     /// request together, and needs nothing of it.
@@ -263,7 +266,7 @@ public static class TraceSession
 
         public Recording Compose(RecordingMode mode, RequestTarget? target, ClientReport? client, long start, ImmutableArray<string> notSeen)
         {
-            log.WaitUntilQuiet(Quiet, QuietAtMost);
+            log.WaitUntilQuiet(IsDone(client) ? QuietWhenDone : Quiet, QuietAtMost);
             observation.Dispose();
             var events = log.ToImmutable();
             return WithEvents(observation.Source == EventSource.Libpcap && client is not null ? WithoutLaterFlows(events, client.EndNanoseconds) : events,
@@ -271,6 +274,18 @@ public static class TraceSession
         }
 
         public void Dispose() => observation.Dispose();
+
+        // Whether the request was answered, and both sides are seen to have closed its connection.
+        private bool IsDone(ClientReport? client)
+        {
+            if (client is not { Failure: null, Connects: [.., { Error: 0, Local: { } local } connected] })
+            {
+                return false;
+            }
+
+            var (looked, finished, tuple) = (0, 0, new FiveTuple(IpProtocol.Tcp, local, connected.Remote));
+            return log.WaitFor(e => Ends(e, tuple, ref finished), Quiet, CancellationToken.None, ref looked) is not null;
+        }
 
         // libpcap takes in whatever passes. What began when the request was over (the next readiness probe, say) is not of it.
         private static ImmutableArray<NetworkEvent> WithoutLaterFlows(ImmutableArray<NetworkEvent> events, long end)
