@@ -63,7 +63,12 @@ internal static class LinkReader
                 links.Add(link);
             }
         }, links.Clear);
-        var names = links.DistinctBy(l => l.Index).ToDictionary(l => l.Index, l => l.Name);
+        var names = new Dictionary<int, string>();
+        foreach (var link in links)
+        {
+            names.TryAdd(link.Index, link.Name);
+        }
+
 
         var neighbours = ImmutableArray.CreateBuilder<Neighbour>();
         Dump(socket, RTM_GETNEIGH, NeighbourHeaderSize, payload =>
@@ -193,7 +198,7 @@ internal static class LinkReader
                     address = IpAddress.Read(attributes.Value);
                     break;
                 case NDA_LLADDR when attributes.Value.Length > 0:
-                    link = string.Join(':', Convert.ToHexStringLower(attributes.Value).Chunk(2).Select(b => new string(b)));
+                    link = BitConverter.ToString(attributes.Value.ToArray()).Replace('-', ':').ToLowerInvariant();
                     break;
             }
         }

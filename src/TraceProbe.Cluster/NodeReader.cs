@@ -82,9 +82,21 @@ public static class NodeReader
             readIn = [.. read.Namespaces];
             var processes = ProcessScan.In([.. read.Namespaces]);
             kubeProxy = ProcessScan.KubeProxy(processes, inNode.NetNs);
-            lookedFor = processes.Any(p => p.NetNs == inNode.NetNs);
-            var owners = ProcessScan.Owners(processes, [.. found.Select(s => s.Inode)]);
-            listeners = [.. found.Select(s => new ListeningSocket(s.NetNs, s.Protocol, s.Local, owners.GetValueOrDefault(s.Inode)) { Waiting = s.Waiting, Backlog = s.Backlog })];
+            lookedFor = processes.Exists(p => p.NetNs == inNode.NetNs);
+            var inodes = new HashSet<ulong>();
+            foreach (var socket in found)
+            {
+                inodes.Add(socket.Inode);
+            }
+
+            var owners = ProcessScan.Owners(processes, inodes);
+            var owned = ImmutableArray.CreateBuilder<ListeningSocket>(found.Count);
+            foreach (var s in found)
+            {
+                owned.Add(new ListeningSocket(s.NetNs, s.Protocol, s.Local, owners.GetValueOrDefault(s.Inode)) { Waiting = s.Waiting, Backlog = s.Backlog });
+            }
+
+            listeners = owned.ToImmutable();
         }
 
         // 4. What iptables-nft turned out not to understand, although it bears the names of its tables.

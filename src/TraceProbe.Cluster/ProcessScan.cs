@@ -9,22 +9,30 @@ internal static unsafe class ProcessScan
     /// <summary>The processes in these namespaces, by ascending pid, so that a parent comes before its workers.</summary>
     public static List<(int Pid, uint NetNs)> In(HashSet<uint> namespaces)
     {
-        var found = new List<(int, uint)>();
+        var pids = new List<int>();
         foreach (var folder in Directory.EnumerateDirectories("/proc"))
         {
-            if (int.TryParse(folder.AsSpan("/proc/".Length), NumberStyles.None, CultureInfo.InvariantCulture, out var pid)
-                && NamespaceEntry.InodeOf($"{folder}/ns/net") is not 0 and var netNs && namespaces.Contains(netNs))
+            if (int.TryParse(folder.AsSpan("/proc/".Length), NumberStyles.None, CultureInfo.InvariantCulture, out var pid))
+            {
+                pids.Add(pid);
+            }
+        }
+
+        pids.Sort();
+        var found = new List<(int, uint)>();
+        foreach (var pid in pids)
+        {
+            if (NamespaceEntry.InodeOf($"/proc/{pid}/ns/net") is not 0 and var netNs && namespaces.Contains(netNs))
             {
                 found.Add((pid, netNs));
             }
         }
 
-        found.Sort();
         return found;
     }
 
     /// <summary>The first kube-proxy among them; hyperkube is one when it was started as its proxy.</summary>
-    public static ProcessRef? KubeProxy(IEnumerable<(int Pid, uint NetNs)> processes, uint nodeNetNs)
+    public static ProcessRef? KubeProxy(List<(int Pid, uint NetNs)> processes, uint nodeNetNs)
     {
         foreach (var (pid, netNs) in processes)
         {
@@ -39,7 +47,7 @@ internal static unsafe class ProcessScan
     }
 
     /// <summary>Which process holds each socket; sockets whose owner may not be seen are left out.</summary>
-    public static Dictionary<ulong, ProcessRef> Owners(IEnumerable<(int Pid, uint NetNs)> processes, HashSet<ulong> sockets)
+    public static Dictionary<ulong, ProcessRef> Owners(List<(int Pid, uint NetNs)> processes, HashSet<ulong> sockets)
     {
         var owners = new Dictionary<ulong, ProcessRef>();
         Span<byte> target = stackalloc byte[64];

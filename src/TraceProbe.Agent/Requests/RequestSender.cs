@@ -86,7 +86,7 @@ public static class RequestSender
             if (!entries.IsEmpty)
             {
                 var first = entries[0].Line;
-                _report = _report with { HostsEntry = first, Addresses = Order(entries.Select(e => e.Address)) };
+                _report = _report with { HostsEntry = first, Addresses = Order([.. entries.Select(e => e.Address)]) };
                 return true;
             }
 
@@ -101,7 +101,7 @@ public static class RequestSender
             return !_report.Addresses.IsEmpty;
         }
 
-        private ImmutableArray<IpAddress> Order(IEnumerable<IpAddress> addresses)
+        private ImmutableArray<IpAddress> Order(ImmutableArray<IpAddress> addresses)
         {
             var pairs = new List<AddressPair>();
             foreach (var address in addresses)

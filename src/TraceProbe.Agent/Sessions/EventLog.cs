@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
 
@@ -101,10 +102,10 @@ internal sealed class EventLog(int capacity = EventLog.DefaultCapacity)
     {
         lock (_lock)
         {
-            // Those of several processors, or namespaces, come out of order by microseconds. OrderBy keeps equals as they came.
-            var sorted = _events.OrderBy(e => e.BootNanoseconds);
+            var sorted = _events.ToArray();
+            EventOrder.SortByTime(sorted);
             return _lost == 0 || _events.Count == 0
-                ? [.. sorted]
+                ? ImmutableCollectionsMarshal.AsImmutableArray(sorted)
                 : [.. sorted, new NetworkEvent { Kind = EventKind.ObservationGap, BootNanoseconds = _events[^1].BootNanoseconds, Lost = _lost }];
         }
     }

@@ -19,6 +19,21 @@ public sealed record Scene
     /// <summary>The network namespaces with names.</summary>
     public ImmutableArray<Place> Places { get; init; } = [];
 
+    /// <summary>The inode numbers of <see cref="Places"/>, each once.</summary>
+    public HashSet<uint> Namespaces
+    {
+        get
+        {
+            var namespaces = new HashSet<uint>();
+            foreach (var place in Places)
+            {
+                namespaces.Add(place.NetNs);
+            }
+
+            return namespaces;
+        }
+    }
+
     /// <summary>Whether these are all there are, as in a lab: then nothing else is looked at, so that labs beside each other do not mix.</summary>
     public bool IsClosed { get; init; }
 

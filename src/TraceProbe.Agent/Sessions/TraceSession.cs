@@ -209,7 +209,7 @@ public static class TraceSession
             {
                 Targets = targets,
                 ClientNamespace = targets.IsEmpty ? 0 : options.Client.NetNs,
-                Namespaces = scene.IsClosed ? [.. scene.Places.Select(p => p.NetNs).Append(options.Client.NetNs).Distinct()] : [],
+                Namespaces = scene.IsClosed ? [options.Client.NetNs, .. scene.Namespaces] : [],
                 FirstLines = true,
             };
             var opening = OnItsOwnThread(() => Observation.Open(options.Source, targets.IsEmpty ? options.Opening : null, filter, [.. scene.Places.Append(options.Client)], log));

@@ -283,7 +283,7 @@ internal static unsafe class BpfLoader
     }
 
     /// <summary>An object in the kernel, and its programs that are to be attached.</summary>
-    public sealed record Loaded(BpfObjectHandle Object, IReadOnlyList<(string Name, nint Program)> Programs, IReadOnlyList<string> Unavailable);
+    public sealed record Loaded(BpfObjectHandle Object, List<(string Name, nint Program)> Programs, IReadOnlyList<string> Unavailable);
 
     /// <summary>A program, and the tracepoint it is attached to.</summary>
     /// <param name="Program">The program's name in the object.</param>

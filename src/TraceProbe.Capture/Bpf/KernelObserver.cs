@@ -240,8 +240,8 @@ public sealed unsafe partial class KernelObserver : IDisposable
         {
             tuplehash_offset = (uint)types.TuplehashOffset,
             client_netns = filter.ClientNamespace,
-            filter_netns = filter.Namespaces.Count > 0 ? (byte)1 : (byte)0,
-            follow_targets = filter.Targets.Count > 0 ? (byte)1 : (byte)0,
+            filter_netns = filter.Namespaces.Length > 0 ? (byte)1 : (byte)0,
+            follow_targets = filter.Targets.Length > 0 ? (byte)1 : (byte)0,
             target_shapes = (byte)shapes,
             first_line = filter.FirstLines ? (byte)1 : (byte)0,
         };

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using TraceProbe.Core.Net;
 
 namespace TraceProbe.Capture.Bpf;
@@ -35,10 +36,10 @@ public readonly record struct ObservationTarget(IpAddress? Address = null, ushor
 public sealed record ObservationFilter
 {
     /// <summary>Whose connections and datagrams to follow. More can be added while observing.</summary>
-    public IReadOnlyList<FollowedProcess> Processes { get; init; } = [];
+    public ImmutableArray<FollowedProcess> Processes { get; init; } = [];
 
     /// <summary>New connections (a SYN, a datagram) to these are followed, whoever makes them; and with them every DNS query.</summary>
-    public IReadOnlyList<ObservationTarget> Targets { get; init; } = [];
+    public ImmutableArray<ObservationTarget> Targets { get; init; } = [];
 
     /// <summary>The network namespace (inode number) in which <see cref="Targets"/> are waited for; 0 for any.</summary>
     public uint ClientNamespace { get; init; }
@@ -47,7 +48,7 @@ public sealed record ObservationFilter
     /// The only network namespaces (inode numbers) to look at; empty for all. With it two sets of namespaces that use the same
     /// addresses are kept apart. More can be added while observing, if there is at least one to begin with.
     /// </summary>
-    public IReadOnlyList<uint> Namespaces { get; init; } = [];
+    public ImmutableArray<uint> Namespaces { get; init; } = [];
 
     /// <summary>Whether to keep the first line of an HTTP message, the first of each direction of a flow.</summary>
     public bool FirstLines { get; init; }

@@ -211,7 +211,28 @@ internal sealed class Case
     // A search list makes many questions of one; those that differ in their type only are one piece of evidence.
     /// <summary>The nameservers that were asked, in order; from packets, or where none were seen from the client's own account.</summary>
     public ImmutableArray<IpAddress> AskedResolvers()
-        => [.. (Lookups.IsEmpty ? (Client?.Lookups ?? []).Select(l => l.Nameserver.Address) : Lookups.Select(l => l.Connection.Asked.Destination.Address)).Distinct()];
+    {
+        var asked = ImmutableArray.CreateBuilder<IpAddress>();
+        foreach (var lookup in Lookups)
+        {
+            Add(lookup.Connection.Asked.Destination.Address);
+        }
+
+        foreach (var lookup in Lookups.IsEmpty && Client is not null ? Client.Lookups : [])
+        {
+            Add(lookup.Nameserver.Address);
+        }
+
+        return asked.ToImmutable();
+
+        void Add(IpAddress resolver)
+        {
+            if (!asked.Contains(resolver))
+            {
+                asked.Add(resolver);
+            }
+        }
+    }
 
     /// <summary>The addresses that the name came out as; empty when it did not.</summary>
     public ImmutableArray<IpAddress> FinalAddresses()
@@ -260,9 +281,10 @@ internal sealed class Case
         var own = Journey.Connections.Where(c => !onward.Contains(c) && (clientNetNs == 0 || c.ClientNetNs == clientNetNs)
             && (target is not null ? c.Asked.Destination.Port == target.Port && c.Asked.Protocol == target.Protocol : !c.IsDns)).ToList();
         Connection? first = null;
-        foreach (var purpose in own.GroupBy(c => (ServiceMeant.ByAddress(c.Asked.Destination.Address, Cluster)?.Name ?? c.Asked.Destination.Address.ToString(), c.Asked.Destination.Port)))
+        foreach (var purpose in own.GroupBy(c => $"{ServiceMeant.ByAddress(c.Asked.Destination.Address, Cluster)?.Name ?? c.Asked.Destination.Address.ToString()} {c.Asked.Destination.Port}"))
         {
-            var best = purpose.OrderByDescending(HowFar).ThenBy(c => c.StartNanoseconds).First();
+            // Of several that came as far, the first.
+            var best = purpose.Aggregate((a, b) => HowFar(b) > HowFar(a) || HowFar(b) == HowFar(a) && b.StartNanoseconds < a.StartNanoseconds ? b : a);
             first ??= best;
             if (!Succeeded(best))
             {

@@ -32,8 +32,9 @@ internal sealed class ResolveChecks(Case c)
         }
 
         var addresses = c.FinalAddresses();
-        var own = meant.Service is null ? [] : StageFacts.ExpectedAddresses(c, meant.Service).Concat(ServiceMeant.AddressesOf(meant.Service)).ToHashSet();
-        if (!addresses.IsEmpty && addresses.All(own.Contains))
+        var expected = meant.Service is null ? [] : StageFacts.ExpectedAddresses(c, meant.Service);
+        var own = meant.Service is null ? [] : ServiceMeant.AddressesOf(meant.Service);
+        if (!addresses.IsEmpty && addresses.All(a => expected.Contains(a) || own.Contains(a)))
         {
             if (CannotBeReached(meant, addresses) is { } mismatch)
             {

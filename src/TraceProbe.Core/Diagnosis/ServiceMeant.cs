@@ -130,9 +130,15 @@ public sealed record ServiceMeant(string Namespace, string Name, ServiceNameForm
     public static ImmutableArray<IpAddress> AddressesOf(Service service)
     {
         ArgumentNullException.ThrowIfNull(service);
+        return Parsed(service.Spec.ClusterIPs.Append(service.Spec.ClusterIP).Concat(service.Spec.ExternalIPs).Concat(service.Status.LoadBalancer.Ingress.Select(i => i.Ip)));
+    }
+
+    /// <summary>The addresses among texts, each once.</summary>
+    public static ImmutableArray<IpAddress> Parsed(IEnumerable<string?> texts)
+    {
+        ArgumentNullException.ThrowIfNull(texts);
         var all = ImmutableArray.CreateBuilder<IpAddress>();
-        foreach (var text in service.Spec.ClusterIPs.Append(service.Spec.ClusterIP).Concat(service.Spec.ExternalIPs)
-            .Concat(service.Status.LoadBalancer.Ingress.Select(i => i.Ip)))
+        foreach (var text in texts)
         {
             if (text is not null && IpAddress.TryParse(text, null, out var address) && !all.Contains(address))
             {

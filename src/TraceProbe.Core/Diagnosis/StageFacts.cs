@@ -28,7 +28,7 @@ internal static class StageFacts
             ? new(Stage.Resolve, StageStatus.Passed,
                 [
                     .. c.Cluster.ClusterDns is { } dns && ServiceMeant.AddressesOf(dns) is { IsEmpty: false } resolvers ? [new StageFact("resolver", ResolverWords(c, resolvers[0]))] : Array.Empty<StageFact>(),
-                    new("answer", AddressWords(c, [.. ExpectedAddresses(c, service)])),
+                    new("answer", AddressWords(c, ExpectedAddresses(c, service))),
                 ], null)
             : new(Stage.Resolve, StageStatus.NotNeeded, [], null));
 
@@ -59,17 +59,9 @@ internal static class StageFacts
     }
 
     /// <summary>The addresses that DNS should give for a Service.</summary>
-    public static IEnumerable<IpAddress> ExpectedAddresses(Case c, Service service)
-    {
-        if (!service.Spec.IsHeadless)
-        {
-            return service.Spec.ClusterIPs.Append(service.Spec.ClusterIP).Where(t => t is not null)
-                .Select(t => IpAddress.TryParse(t, null, out var a) ? a : default).Where(a => a != default).Distinct();
-        }
-
-        return c.Cluster.SlicesOf(service).SelectMany(s => s.Endpoints).Where(e => e.Conditions.Ready ?? true)
-            .SelectMany(e => e.Addresses.Take(1)).Select(t => IpAddress.TryParse(t, null, out var a) ? a : default).Where(a => a != default).Distinct();
-    }
+    public static ImmutableArray<IpAddress> ExpectedAddresses(Case c, Service service) => ServiceMeant.Parsed(!service.Spec.IsHeadless
+        ? service.Spec.ClusterIPs.Append(service.Spec.ClusterIP)
+        : c.Cluster.SlicesOf(service).SelectMany(s => s.Endpoints).Where(e => e.Conditions.Ready ?? true).SelectMany(e => e.Addresses.Take(1)));
 
     private static StageRecord Resolve(Case c)
     {
@@ -246,14 +238,15 @@ internal static class StageFacts
 
     private static string AddressWords(Case c, ImmutableArray<IpAddress> addresses)
     {
-        var sorted = addresses.Order().ToList();
         // The pods behind a headless Service come and go; that they are its pods is what matters.
-        if (c.Meant?.Service is { Spec.IsHeadless: true } headless && sorted.Count > 0 && sorted.All(a => ExpectedAddresses(c, headless).Contains(a)))
+        if (c.Meant?.Service is { Spec.IsHeadless: true } headless && !addresses.IsEmpty && addresses.All(a => ExpectedAddresses(c, headless).Contains(a)))
         {
             return "the Service's pods";
         }
 
-        return string.Join(", ", sorted);
+        var texts = addresses.Select(a => a.ToString()).ToArray();
+        Array.Sort(texts, StringComparer.Ordinal);
+        return string.Join(", ", texts);
     }
 
     private static string NoAnswerWords(Case c)

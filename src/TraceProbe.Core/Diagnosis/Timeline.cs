@@ -180,7 +180,7 @@ internal static class Timeline
     {
         if (answer.Addresses is { IsEmpty: false } addresses)
         {
-            return string.Join(", ", addresses);
+            return IpAddress.Join(addresses);
         }
 
         return answer.ResponseCode == DnsResponseCode.NoError

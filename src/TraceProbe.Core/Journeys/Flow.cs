@@ -40,7 +40,7 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             Process = origin.Pid != 0 ? new ProcessRef(origin.Pid, origin.Command.ToString()) : null,
             Sightings = [.. Sightings],
             SocketErrors = [.. SocketErrors],
-            Drops = [.. Sightings.Where(s => s.Event.Kind == EventKind.PacketDropped)],
+            Drops = [.. Sightings.FindAll(s => s.Event.Kind == EventKind.PacketDropped)],
             StartNanoseconds = first.BootNanoseconds,
             EndNanoseconds = Sightings[^1].Event.BootNanoseconds,
             FarthestNetNs = Sightings.FindLast(s => s.Forward).Event.NetNs,

@@ -23,7 +23,7 @@ public static class JourneyBuilder
 
         // 1.
         var sorted = events.ToArray();
-        SortByTime(sorted);
+        EventOrder.SortByTime(sorted);
         InferredTranslations.Add(sorted);
 
         // 2.
@@ -58,18 +58,6 @@ public static class JourneyBuilder
             StartNanoseconds = sorted.Length > 0 ? sorted[0].BootNanoseconds : 0,
             EndNanoseconds = sorted.Length > 0 ? sorted[^1].BootNanoseconds : 0,
         };
-    }
-
-    // Array.Sort is unstable, and two events of one nanosecond must keep the order they came in.
-    private static void SortByTime(NetworkEvent[] events)
-    {
-        var keys = new (long At, int Index)[events.Length];
-        for (var i = 0; i < events.Length; i++)
-        {
-            keys[i] = (events[i].BootNanoseconds, i);
-        }
-
-        Array.Sort(keys, events);
     }
 
     private static void TieOnwardConnections(List<Connection> connections)

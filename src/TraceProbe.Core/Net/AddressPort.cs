@@ -13,6 +13,12 @@ namespace TraceProbe.Core.Net;
 public readonly record struct AddressPort(IpAddress Address, ushort Port)
 {
     /// <inheritdoc/>
+    public bool Equals(AddressPort other) => Address == other.Address && Port == other.Port;
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Address.High, Address.Low, Port);
+
+    /// <inheritdoc/>
     public override string ToString()
         => Address.IsIPv4 ? string.Create(CultureInfo.InvariantCulture, $"{Address}:{Port}") : string.Create(CultureInfo.InvariantCulture, $"[{Address}]:{Port}");
 

@@ -15,6 +15,14 @@ public readonly record struct FiveTuple(IpProtocol Protocol, AddressPort Source,
     /// <summary>Whether this tuple is of the flow, in either direction.</summary>
     public bool SameFlow(FiveTuple other) => this == other || Reverse == other;
 
+    // Written out, here and in the port's: a record asks a comparer for each of its members, of which the runtime compiles one for each type at start.
+
+    /// <inheritdoc/>
+    public bool Equals(FiveTuple other) => Protocol == other.Protocol && Source == other.Source && Destination == other.Destination;
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine((int)Protocol, Source.GetHashCode(), Destination.GetHashCode());
+
     /// <inheritdoc/>
     public override string ToString() => $"{Source} > {Destination}";
 }

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Immutable;
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Net;
@@ -16,6 +17,7 @@ namespace TraceProbe.Core.Net;
 public readonly record struct IpAddress : IComparable<IpAddress>, ISpanFormattable, ISpanParsable<IpAddress>
 {
     private const int MaxText = 64;
+    private const int Groups = 8;
 
     // Two halves and not one UInt128: code that holds a UInt128 anywhere is left out of ahead-of-time compilation (its layout in
     // calls is not settled), and an address is nearly everywhere. Start-up would pay for it.
@@ -127,13 +129,13 @@ public readonly record struct IpAddress : IComparable<IpAddress>, ISpanFormattab
     /// <inheritdoc/>
     public bool TryFormat(Span<char> destination, out int charsWritten, ReadOnlySpan<char> format = default, IFormatProvider? provider = null)
     {
+        // Neither by the framework's type, which would be loaded for nothing else.
+        charsWritten = 0;
         if (!IsIPv4)
         {
-            return ToIPAddress().TryFormat(destination, out charsWritten);
+            return TryFormatIPv6(destination, out charsWritten);
         }
 
-        // Most addresses are IPv4, and the framework's type would be loaded for nothing else.
-        charsWritten = 0;
         var written = 0;
         for (var shift = 24; shift >= 0; shift -= 8)
         {
@@ -158,6 +160,75 @@ public readonly record struct IpAddress : IComparable<IpAddress>, ISpanFormattab
         return true;
     }
 
+    // RFC 5952 section 4: no leading zeros, lower case, and "::" for the longest run of at least two groups of zero, the first of several.
+    private bool TryFormatIPv6(Span<char> destination, out int charsWritten)
+    {
+        Span<ushort> groups = stackalloc ushort[Groups];
+        for (var i = 0; i < Groups; i++)
+        {
+            groups[i] = (ushort)((i < 4 ? _high : _low) >> (16 * (3 - (i & 3))));
+        }
+
+        var (gap, length) = (-1, 1);
+        for (int i = 0, run = 0; i < Groups; i++)
+        {
+            run = groups[i] == 0 ? run + 1 : 0;
+            if (run > length)
+            {
+                (gap, length) = (i - run + 1, run);
+            }
+        }
+
+        charsWritten = 0;
+        Span<char> text = stackalloc char[MaxText];
+        var written = 0;
+        for (var i = 0; i < Groups; i++)
+        {
+            if (i == gap)
+            {
+                // The second colon is the one before the next group.
+                text[written++] = ':';
+                i += length - 1;
+                if (i == Groups - 1)
+                {
+                    text[written++] = ':';
+                }
+
+                continue;
+            }
+
+            if (i > 0)
+            {
+                text[written++] = ':';
+            }
+
+            for (var shift = groups[i] switch { > 0xfff => 12, > 0xff => 8, > 0xf => 4, _ => 0 }; shift >= 0; shift -= 4)
+            {
+                text[written++] = "0123456789abcdef"[(groups[i] >> shift) & 15];
+            }
+        }
+
+        if (!text[..written].TryCopyTo(destination))
+        {
+            return false;
+        }
+
+        charsWritten = written;
+        return true;
+    }
+
+    /// <summary>Several, with commas between them.</summary>
+    public static string Join(ImmutableArray<IpAddress> addresses)
+    {
+        var texts = new string[addresses.Length];
+        for (var i = 0; i < texts.Length; i++)
+        {
+            texts[i] = addresses[i].ToString();
+        }
+
+        return string.Join(", ", texts);
+    }
+
     /// <summary>Parses dotted or colon notation.</summary>
     /// <exception cref="FormatException">The text is no address.</exception>
     public static IpAddress Parse(ReadOnlySpan<char> s, IFormatProvider? provider = null)
@@ -176,8 +247,8 @@ public readonly record struct IpAddress : IComparable<IpAddress>, ISpanFormattab
         }
 
         // RFC 4291, section 2.2: eight groups of up to four hexadecimal digits, one run of zeros left out as "::", the last two perhaps as IPv4.
-        var value = UInt128.Zero;
-        var groups = 0;
+        Span<ushort> groups = stackalloc ushort[Groups];
+        var count = 0;
         var gap = -1;
         var at = 0;
         if (s.StartsWith("::"))
@@ -187,14 +258,14 @@ public readonly record struct IpAddress : IComparable<IpAddress>, ISpanFormattab
 
         while (at < s.Length)
         {
-            if (groups <= 6 && s[at..].Contains('.') && !s[at..].Contains(':'))
+            if (count <= Groups - 2 && s[at..].Contains('.') && !s[at..].Contains(':'))
             {
                 if (!TryParseIPv4(s[at..], out var embedded))
                 {
                     return false;
                 }
 
-                (value, groups, at) = ((value << 32) | (uint)embedded.Bits, groups + 2, s.Length);
+                (groups[count], groups[count + 1], count, at) = ((ushort)(embedded._low >> 16), (ushort)embedded._low, count + 2, s.Length);
                 break;
             }
 
@@ -206,12 +277,12 @@ public readonly record struct IpAddress : IComparable<IpAddress>, ISpanFormattab
                 at++;
             }
 
-            if (at == start || groups == 8)
+            if (at == start || count == Groups)
             {
                 return false;
             }
 
-            (value, groups) = ((value << 16) | group, groups + 1);
+            groups[count++] = (ushort)group;
             if (at == s.Length)
             {
                 break;
@@ -230,26 +301,28 @@ public readonly record struct IpAddress : IComparable<IpAddress>, ISpanFormattab
                     return false;
                 }
 
-                (gap, at) = (groups, at + 1);
+                (gap, at) = (count, at + 1);
             }
         }
 
-        if (gap < 0 ? groups != 8 : groups > 7)
+        if (gap < 0 ? count != Groups : count == Groups)
         {
             return false;
         }
 
         if (gap >= 0)
         {
-            // What stands behind the gap belongs to the end, what stands before it to the beginning.
-            var behind = 16 * (groups - gap);
-            var low = behind == 0 ? UInt128.Zero : value & ((UInt128.One << behind) - 1);
-            value = (gap == 0 ? UInt128.Zero : value >> behind << (16 * (8 - gap))) | low;
+            // What stands behind the gap belongs to the end.
+            var behind = count - gap;
+            groups[gap..count].CopyTo(groups[^behind..]);
+            groups[gap..^behind].Clear();
         }
 
-        result = FromIPv6(value);
+        result = new(HalfOf(groups), HalfOf(groups[4..]));
         return true;
     }
+
+    private static ulong HalfOf(ReadOnlySpan<ushort> groups) => ((ulong)groups[0] << 48) | ((ulong)groups[1] << 32) | ((ulong)groups[2] << 16) | groups[3];
 
     /// <inheritdoc/>
     public static bool TryParse([NotNullWhen(true)] string? s, IFormatProvider? provider, out IpAddress result)

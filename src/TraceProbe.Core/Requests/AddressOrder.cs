@@ -25,7 +25,7 @@ public static class AddressOrder
     /// </summary>
     /// <param name="addresses">Destinations with their sources, as the answers gave them.</param>
     /// <param name="flavor">Whose policy table.</param>
-    public static ImmutableArray<IpAddress> Sort(IReadOnlyList<AddressPair> addresses, ResolverFlavor flavor)
+    public static ImmutableArray<IpAddress> Sort(List<AddressPair> addresses, ResolverFlavor flavor)
     {
         ArgumentNullException.ThrowIfNull(addresses);
         var usable = new List<AddressPair>(addresses.Count);

@@ -16,7 +16,7 @@ public sealed class BpfLiveTests(BpfNetwork network) : IClassFixture<BpfNetwork>
     private List<NetworkEvent> Observe(Action work, ObservationFilter? filter = null, Func<List<NetworkEvent>, bool>? enough = null)
     {
         Assert.SkipWhen(BpfNetwork.Missing is not null, BpfNetwork.Missing ?? "");
-        using var observer = KernelObserver.Open(filter ?? new ObservationFilter { Processes = [Self], Namespaces = Namespaces, FirstLines = true });
+        using var observer = KernelObserver.Open(filter ?? new ObservationFilter { Processes = [Self], Namespaces = [.. Namespaces], FirstLines = true });
         var events = new List<NetworkEvent>();
         try
         {

@@ -18,7 +18,7 @@ public sealed class AddressOrderTests
     public void Sort_FollowsThePolicyTables(string pairs, string glibc, string musl)
     {
         AddressPair[] addresses = [.. pairs.Split(' ').Select(p => p.Split('>')).Select(p => new AddressPair(IpAddress.Parse(p[0]), p[1] == "-" ? null : IpAddress.Parse(p[1])))];
-        string.Join(' ', AddressOrder.Sort(addresses, ResolverFlavor.Glibc)).ShouldBe(glibc);
-        string.Join(' ', AddressOrder.Sort(addresses, ResolverFlavor.Musl)).ShouldBe(musl);
+        string.Join(' ', AddressOrder.Sort([.. addresses], ResolverFlavor.Glibc)).ShouldBe(glibc);
+        string.Join(' ', AddressOrder.Sort([.. addresses], ResolverFlavor.Musl)).ShouldBe(musl);
     }
 }
