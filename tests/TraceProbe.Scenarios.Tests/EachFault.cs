@@ -16,7 +16,9 @@ public sealed class EachFault(LabOfEachMode labs) : IClassFixture<LabOfEachMode>
     public static TheoryData<ProxyMode, string, string> Cells => [.. Modes.SelectMany(mode => Fault.All.Where(f => f.WhyNotIn(mode) is null && (MatrixRow.IsAsked || Fault.All.IndexOf(f) % 4 == 0))
         .Select(f => (mode, f.Name, f.Variant ?? "")))];
 
-    private static ProxyMode[] Modes => MatrixRow.IsAsked ? [ProxyMode.IptablesNft, ProxyMode.IptablesLegacy, ProxyMode.Nftables, ProxyMode.Userspace] : [ProxyMode.IptablesNft];
+    private static ProxyMode[] Modes => !MatrixRow.IsAsked ? [ProxyMode.IptablesNft]
+        : Environment.GetEnvironmentVariable("TRACEPROBE_MATRIX_MODES") is { Length: > 0 } some ? [.. some.Split(' ').Select(Enum.Parse<ProxyMode>)]
+        : [ProxyMode.IptablesNft, ProxyMode.IptablesLegacy, ProxyMode.Nftables, ProxyMode.Userspace];
 
     // Whatever came of the test.
     public void Dispose()

@@ -358,12 +358,18 @@ public sealed partial class RuleCheck
             var words = new List<string>();
             var evidence = ImmutableArray.CreateBuilder<RuleRef>();
             var stale = new List<string>();
+            WalkStep? others = null;
             foreach (var (set, only) in alone)
             {
                 var result = only.Run(one.Packet);
                 var tool = RuleRef.ToolOf(set.Backend, IsIPv6);
                 words.Add($"by {tool} they {EffectOf(result)}");
-                evidence.AddRange(result.Branches.SelectMany(b => b.Steps).Where(s => AtEntry(s) && s.Rule.Target is not RuleTarget.SetMark).TakeLast(1).Select(s => Ref(s)));
+                foreach (var step in result.Branches.SelectMany(b => b.Steps).Where(s => AtEntry(s) && s.Rule.Target is not RuleTarget.SetMark).TakeLast(1))
+                {
+                    evidence.Add(Ref(step));
+                    others ??= ProxyChains.Wrote(step.Rule) ? null : step;
+                }
+
                 if (!result.Backends.Select(b => b.Address).ToHashSet().SetEquals(one.Backends.Select(b => b.Address)))
                 {
                     stale.Add(tool);
@@ -377,7 +383,7 @@ public sealed partial class RuleCheck
                 Shared = "tied",
                 Rules = evidence.ToImmutable(),
                 Mend = both ? new Mend($"Remove kube-proxy's rules from the backend that it does not use{(stale is [var left] ? $": those of {left} do not agree with the API" : "")}.",
-                    stale is [var old] && old != "nft" ? $"{old}-save | grep -v KUBE- | {old}-restore" : null, check._vantage.Node) : null,
+                    stale is [var old] && old != "nft" ? $"{old}-save | grep -v KUBE- | {old}-restore" : null, check._vantage.Node) : others is { } taker ? Removing(taker) : null,
             };
         }
 

@@ -273,7 +273,16 @@ public sealed partial class RuleCheck
             var like = Traffic.Of(service, port, IsIPv6, endpoints, check._vantage, [packet.Tuple.Destination.Address], Habits)
                 .Where(c => c.To == packet.Tuple.Destination && c.Range is null).OrderByDescending(c => c.Hairpin?.Address == source)
                 .FirstOrDefault(c => c.Hairpin?.Address == source || c.Hairpin is null && c.From == from);
-            if (like is not null && WhyNotRead is null && rules.Mode != ProxyMode.Userspace)
+            if (like is null || WhyNotRead is not null)
+            {
+                return;
+            }
+
+            if (rules.Mode == ProxyMode.Userspace)
+            {
+                JudgeProxied(subject, like with { Packet = packet }, rules.Walk(packet), found);
+            }
+            else
             {
                 Judge(subject, like with { Packet = packet }, rules.Walk(packet), found);
             }

@@ -18,7 +18,7 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
             yield break;
         }
 
-        if (c.IsBehindProxy(leg.Connection) && leg.Connection.Outcome == ConnectionOutcome.Established)
+        if (!ReferenceEquals(leg.ToPod, leg))
         {
             foreach (var finding in AcceptBehindProxy(portIsWrong))
             {
@@ -40,7 +40,7 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
                 yield return RefusedByPod(leg.Connection);
             }
         }
-        else if (leg.AtPod is { Outcome: ConnectionOutcome.Unanswered, AnsweredInNetNs: 0 } silent && c.NetNsOf(silent.Backend.Address) is { } netns
+        else if (leg.Connection is { Outcome: ConnectionOutcome.Unanswered, AnsweredInNetNs: 0 } silent && c.NetNsOf(silent.Backend.Address) is { } netns
             && silent.Sightings.LastOrDefault(s => s.Forward && s.Event.NetNs == netns) is { Event.NetNs: not 0 } arrived)
         {
             if (Ignored(silent, netns, arrived) is { } ignored)
@@ -107,7 +107,8 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
     {
         var backend = refused.Backend;
         var holder = c.HolderWords(backend.Address);
-        var netns = c.NetNsOf(backend.Address) ?? refused.AnsweredInNetNs;
+        // A pod whose namespace is not known may have refused behind the place where its answer was first seen.
+        var netns = c.NetNsOf(backend.Address) ?? (c.PlaceOf(refused.AnsweredInNetNs) is { Kind: PlaceKind.Pod } ? refused.AnsweredInNetNs : 0);
         var listeners = c.ListenersIn(netns);
         var here = listeners?.Where(l => l.Protocol == refused.Asked.Protocol && l.Local.Port == backend.Port).ToList() ?? [];
         ImmutableArray<ObjectRef> objects = [.. leg.PodRef(backend.Address), leg.Service.Ref];
@@ -146,21 +147,30 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
             };
         }
 
-        var others = listeners?.Where(l => l.Protocol == refused.Asked.Protocol).Select(l => l.Local.ToString()).Distinct().ToList();
+        if (listeners is null)
+        {
+            return new Finding(FailureClass.Undetermined, $"{holder} refused the connection to port {backend.Port}; without its listening sockets it is not known whether its server is missing, listens on another port or on another address.")
+            {
+                Confidence = Confidence.None,
+                Objects = objects,
+                Evidence = [.. leg.Refusal()],
+                NotSeen = [$"the listening sockets of {holder}"],
+            };
+        }
+
+        var others = listeners.Value.Where(l => l.Protocol == refused.Asked.Protocol).Select(l => l.Local.ToString()).Distinct().ToList();
         var crashed = c.Cluster.FindPodByAddress(backend.Address) is { } pod && pod.Status.ContainerStatuses.Any(s => s.RestartCount > 0 || s.State.Waiting is not null || s.State.Terminated is not null)
             ? " (a container of the pod has restarted or is not running)" : "";
         var silent = SilentPods(backend);
         var neither = silent.Length > 1 && silent.Length == ReadyPods() ? string.Create(CultureInfo.InvariantCulture, $", nor in the Service's other {(silent.Length == 2 ? "pod" : $"{silent.Length - 1} pods")}") : "";
         return new Finding(FailureClass.NoListener, $"Nothing listens on port {backend.Port} in {holder}{neither}: the kernel refused the connection{crashed}.")
         {
-            Confidence = listeners is null ? Confidence.Likely : Confidence.Certain,
             Objects = objects,
             Evidence =
             [
                 .. leg.Refusal(),
-                .. others is null ? Array.Empty<Evidence>() : [new Evidence(EvidenceSource.Programmed, others.Count == 0 ? "no listening socket at all" : $"listening: {string.Join(", ", others)}", Place: c.PlaceName(netns))],
+                new Evidence(EvidenceSource.Programmed, others.Count == 0 ? "no listening socket at all" : $"listening: {string.Join(", ", others)}", Place: c.PlaceName(netns)),
             ],
-            NotSeen = listeners is null ? [$"the listening sockets of {holder}"] : [],
             Mend = silent.IsEmpty ? null : new Mend($"Look why the server stopped, and restart the {(silent.Length == 1 ? "pod" : "pods")}.",
                 $"kubectl delete pod {string.Join(' ', silent.Select(p => p.Metadata.Name))} -n {silent[0].Metadata.Namespace}"),
         };
@@ -184,22 +194,24 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
     private IEnumerable<Finding> AcceptBehindProxy(bool portIsWrong)
     {
         Mend? mend = null;
-        if (leg.Connection!.Onward is { Outcome: ConnectionOutcome.Refused } onward)
+        if (leg.ToPod is { } toPod)
         {
-            var byPod = RefusedByPod(onward);
-            mend = byPod.Mend;
-            if (byPod.Confidence == Confidence.Certain && !portIsWrong)
+            foreach (var byPod in new AcceptChecks(c, toPod).Find(portIsWrong))
             {
-                yield return byPod;
+                mend ??= byPod.Mend;
+                if (byPod.Confidence == Confidence.Certain)
+                {
+                    yield return byPod;
+                }
             }
         }
 
-        if (UserspaceProxyChecks.Find(c, leg.Connection) is { } finding)
+        if (UserspaceProxyChecks.Find(c, leg.Connection!) is { } finding)
         {
             yield return finding with
             {
                 Objects = [leg.Service.Ref, .. finding.Objects],
-                Evidence = leg.Connection.Onward is null ? finding.Evidence : [.. leg.Refusal()],
+                Evidence = leg.Connection!.Onward is null ? finding.Evidence : [.. leg.Refusal()],
                 Mend = mend ?? finding.Mend,
             };
         }

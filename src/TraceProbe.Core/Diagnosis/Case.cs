@@ -33,8 +33,8 @@ internal sealed class Case
         Journey = JourneyBuilder.Build(recording.Events);
         ClientPlace = recording.Manifest.Places.FirstOrDefault(p => p.Name == recording.Manifest.Client);
         ClientNamespace = ClientPlace?.PodNamespace ?? "default";
-        Lookups = Journey.Lookups;
-        Main = ChooseConnection();
+        Lookups = OwnLookups();
+        Main = AsClientKnowsIt(ChooseConnection());
         Target = recording.Manifest.Target ?? TargetOf(Main);
         Meant = Target is null ? null : ServiceMeant.By(Target.Host, ClientNamespace, Cluster) ?? MeantByLookups();
         Meant ??= Main is null ? null : ServiceMeant.ByAddress(Main.Asked.Destination.Address, Cluster);
@@ -51,7 +51,7 @@ internal sealed class Case
 
     public ClusterSnapshot Cluster { get; }
 
-    public Journey Journey { get; }
+    public Journey Journey { get; private set; }
 
     public Place? ClientPlace { get; }
 
@@ -83,11 +83,17 @@ internal sealed class Case
     public NodeAccount? ClientNodeAccount => NodeCalled(ClientNode) ?? (Recording.Nodes.Length == 1 && ClientNode is null ? Recording.Nodes[0] : null);
 
     /// <summary>
-    /// The programmed account of the node whose rules a connection meets first: the client's, or for a client beyond the cluster the one that its packets
-    /// came to. Null when it could not be read.
+    /// The programmed account of the node whose rules a connection meets first: that of who dials (the client, or a proxy on a node), or for a client beyond
+    /// the cluster the one that its packets came to. Null when it could not be read.
     /// </summary>
-    public NodeAccount? EntryNode(Connection connection) => ClientPlace is { Kind: PlaceKind.Node or PlaceKind.Pod } || ClientNode is not null ? ClientNodeAccount
+    public NodeAccount? EntryNode(Connection connection) => IsOnward(connection) ? NodeCalled(PlaceOf(connection.ClientNetNs)?.Node) : ClientPlace is { Kind: PlaceKind.Node or PlaceKind.Pod } || ClientNode is not null ? ClientNodeAccount
         : NodeCalled(connection.Sightings.Where(s => s.Forward).Select(s => PlaceOf(s.Event.NetNs)).FirstOrDefault(p => p?.Kind == PlaceKind.Node)?.Node) ?? ClientNodeAccount;
+
+    /// <summary>Whether a process on a node made the connection: the client there, or a proxy on a client's behalf.</summary>
+    public bool IsFromNode(Connection? connection) => (connection is not null && IsOnward(connection) ? PlaceOf(connection.ClientNetNs) : ClientPlace)?.Kind == PlaceKind.Node;
+
+    /// <summary>Whether a connection is one that a proxy opened to serve another.</summary>
+    public bool IsOnward(Connection connection) => Journey.Connections.Any(c => ReferenceEquals(c.Onward, connection));
 
     /// <summary>Whether an address is one of a node's own.</summary>
     public bool IsNodeAddress(IpAddress address) => Recording.Manifest.Places.Any(p => p.Kind == PlaceKind.Node && p.Addresses.Contains(address))
@@ -259,6 +265,14 @@ internal sealed class Case
             && (node.Addresses.Contains(translated.Destination.Address) || translated.Destination.Address.IsLoopback || !IsOfService(translated.Destination.Address))
             && NodeCalled(node.Node)?.Listeners.Any(l => l.Local.Port == translated.Destination.Port && l.Process is { Command: "kube-proxy" or "hyperkube" }) == true;
 
+    /// <summary>
+    /// Whether it is not known who took a connection: a process of the node that translated it, and which one was not read; or whoever stands behind a proxy
+    /// in userspace mode that was not seen at work.
+    /// </summary>
+    public bool IsTakerUnknown(Connection connection) => !IsBehindProxy(connection) && (connection.Translated is not null
+        ? PlaceOf(connection.TranslatedInNetNs) is { Kind: PlaceKind.Node } node && connection.AnsweredInNetNs == connection.TranslatedInNetNs && NodeCalled(node.Node) is not { Listeners.IsEmpty: false }
+        : connection.AnsweredInNetNs == connection.ClientNetNs && ClientPlace is { Kind: PlaceKind.Pod } && ClientNodeAccount is { } own && RulesOf(own, isIPv6: false).Mode == ProxyMode.Userspace);
+
     // Where the leaving of an answer escaped observation, the first that is seen of it is its arrival at the client.
     private static bool AnsweredWhereTranslated(Connection connection)
         => connection.AnsweredInNetNs == 0 || connection.AnsweredInNetNs == connection.TranslatedInNetNs || connection.AnsweredInNetNs == connection.ClientNetNs;
@@ -278,7 +292,9 @@ internal sealed class Case
         var target = Recording.Manifest.Target;
         var onward = new HashSet<Connection>(Journey.Connections.Where(c => c.Onward is not null).Select(c => c.Onward!), ReferenceEqualityComparer.Instance);
         var clientNetNs = ClientPlace?.NetNs ?? 0;
+        // Of what was seen from its middle on, the first packet may have been the server's.
         var own = Journey.Connections.Where(c => !onward.Contains(c) && (clientNetNs == 0 || c.ClientNetNs == clientNetNs)
+            && !(c.MidStream && ClientPlace is { Addresses.IsEmpty: false } place && !place.Addresses.Contains(c.Asked.Source.Address))
             && (target is not null ? c.Asked.Destination.Port == target.Port && c.Asked.Protocol == target.Protocol : !c.IsDns)).ToList();
         Connection? first = null;
         foreach (var purpose in own.GroupBy(c => $"{ServiceMeant.ByAddress(c.Asked.Destination.Address, Cluster)?.Name ?? c.Asked.Destination.Address.ToString()} {c.Asked.Destination.Port}"))
@@ -293,6 +309,20 @@ internal sealed class Case
         }
 
         return first;
+    }
+
+    // Where the answer to its SYN escaped observation, the client knows all the same that it was connected.
+    private Connection? AsClientKnowsIt(Connection? seen)
+    {
+        if (seen is not { Asked.Protocol: IpProtocol.Tcp, Outcome: ConnectionOutcome.Unanswered or ConnectionOutcome.Refused or ConnectionOutcome.Rejected }
+            || Client?.Connects.Any(a => a.Error == 0 && a.Remote == seen.Asked.Destination) != true)
+        {
+            return seen;
+        }
+
+        var known = seen with { Outcome = ConnectionOutcome.Unknown };
+        Journey = Journey with { Connections = Journey.Connections.Replace(seen, known, ReferenceEqualityComparer.Instance) };
+        return known;
     }
 
     // Captured packets do not tell who dialled; but who dials a pod of the Service on its target port while kube-proxy holds the
@@ -348,6 +378,13 @@ internal sealed class Case
         }
 
         return Lookups.Length == 0 ? null : new RequestTarget(RequestScheme.Tcp, (LookupOfService() ?? Lookups[0]).Name, 0, "/");
+    }
+
+    // A question whose way was seen from its middle on only is not known to be the client's.
+    private ImmutableArray<DnsExchange> OwnLookups()
+    {
+        var own = ClientPlace is null ? Journey.Lookups : [.. Journey.Lookups.Where(l => l.Connection.ClientNetNs == ClientPlace.NetNs)];
+        return own.IsEmpty && Recording.Manifest.Source == EventSource.Libpcap ? Journey.Lookups : own;
     }
 
     private DnsExchange? LookupOfService() => Lookups.FirstOrDefault(l => ServiceMeant.By(l.Name, ClientNamespace, Cluster)?.Service is not null);

@@ -13,13 +13,27 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
     /// <summary>What happened to it.</summary>
     public IEnumerable<Finding> Find()
     {
-        if (UndialledForWantOfRoute() is { } undialled)
+        if (leg.ToPod is not { } last)
         {
-            yield return undialled;
+            if (UndialledForWantOfRoute() is { } undialled)
+            {
+                yield return undialled;
+            }
+
             yield break;
         }
 
-        if (leg.AtPod is not { } toPod || toPod.Outcome is ConnectionOutcome.Established or ConnectionOutcome.Unknown)
+        if (!ReferenceEquals(last, leg))
+        {
+            foreach (var finding in new DeliverChecks(c, last).Find())
+            {
+                yield return finding;
+            }
+
+            yield break;
+        }
+
+        if (leg.Connection is not { } toPod || toPod.Outcome is ConnectionOutcome.Established or ConnectionOutcome.Unknown)
         {
             yield break;
         }
@@ -141,6 +155,13 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                     return null;
                 }
 
+                if (dropping is null && drop.Forward && c.NodeCalled(place?.Kind == PlaceKind.Node ? place.Node : null) is { } rejecting
+                    && WalkAt(rejecting, toPod).Branches.Any(b => b.Outcome == WalkOutcome.Rejected))
+                {
+                    // A rule of it rejects such packets: the answer escaped observation.
+                    return null;
+                }
+
                 var step = dropping?.Steps.LastOrDefault(s => s.Rule.Target is RuleTarget.Drop) ?? default;
                 var rule = dropping?.Policy ?? (step.Rule is null ? null : RuleRef.Of(step, !leg.IsIPv4).ToString());
                 if (drop.Forward && Denied(toPod) is { } denied)
@@ -239,6 +260,17 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
             && NoRoute(teller, toPod.Backend.Address, new Evidence(EvidenceSource.Observed, $"{where} told {words}", c.SinceStart(toPod.OutcomeNanoseconds ?? toPod.EndNanoseconds), c.PlaceName(toPod.AnsweredInNetNs)), "the packet") is { } noRoute)
         {
             return noRoute;
+        }
+
+        if (isNeighbour && (c.NodeCalled(c.PlaceOf(toPod.AnsweredInNetNs)?.Node) is not { Routes.IsEmpty: false } || c.PlaceOf(toPod.AnsweredInNetNs)?.Kind != PlaceKind.Node))
+        {
+            return new Finding(FailureClass.Undetermined, $"{where} was told that {toPod.Backend.Address} is not reachable ({words}); without the routes of who said so it is not known whether a route does, or the address does not answer on its network.")
+            {
+                Confidence = Confidence.None,
+                Objects = [.. leg.PodRef(toPod.Backend.Address)],
+                Evidence = [.. leg.Refusal()],
+                NotSeen = ["the routes of the node that sent the error"],
+            };
         }
 
         if (!isRoute && !isNeighbour && Denied(toPod) is { } denied)
@@ -424,7 +456,7 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         if (node.Name == home)
         {
             var neighbour = node.Neighbours.FirstOrDefault(n => n.Address == backend);
-            if (!IsSent(last) && !IsSilent(node, neighbour))
+            if (!IsSilent(node, neighbour) && !IsLostBehind(toPod, last))
             {
                 return null;
             }
@@ -444,14 +476,21 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
             return null;
         }
 
-        var hop = c.RulesOf(node, !leg.IsIPv4).Routes?.Lookup(backend)?.Via;
-        var entry = hop is null ? null : node.Neighbours.FirstOrDefault(n => n.Address == hop);
-        if (!IsSent(last) && !IsSilent(node, entry))
+        // By a route of another's than that node, the packet may have been lost with that other.
+        var route = c.RulesOf(node, !leg.IsIPv4).Routes?.Lookup(backend);
+        var hop = route?.Via;
+        if (route is { Prefix.PrefixLength: 0 } || hop is { } next && !there.Addresses.Contains(next) && !IsOf(home, next))
         {
             return null;
         }
 
-        return new Finding(FailureClass.PodUnreachable, $"The packet came through {node.Name} and never arrived on {home}, where {c.HolderWords(backend)} is: {home} is down or cut off from {node.Name}.")
+        var entry = hop is null ? null : node.Neighbours.FirstOrDefault(n => n.Address == hop);
+        if (!IsSilent(node, entry) && !IsLostBehind(toPod, last))
+        {
+            return null;
+        }
+
+        return new Finding(FailureClass.PodUnreachable, $"The packet {(last.Event.Kind == Events.EventKind.SocketStateChanged ? "could not leave" : "came through")} {node.Name} and never arrived on {home}, where {c.HolderWords(backend)} is: {home} is down or cut off from {node.Name}.")
         {
             Confidence = IsSilent(node, entry) ? Confidence.Certain : Confidence.Likely,
             NotSeen = IsSilent(node, entry) ? [] : [$"what became of the packet behind {last.Event.Interface} of {node.Name}"],
@@ -461,9 +500,15 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         };
     }
 
-    // A packet that was handed to a link and did not come out of it was lost there; one that was not may wait for a neighbour that does not answer. Without
-    // either, something may have ended it unseen.
-    private static bool IsSent(Sighting last) => last.Event.Kind == Events.EventKind.PacketQueued;
+    // Whether an address is a node's own, or lies among those of its pods, as the next hop over a tunnel does.
+    private bool IsOf(string node, IpAddress address) => c.Cluster.FindNode(node) is { } known
+        && (known.Status.Addresses.Any(a => IpAddress.TryParse(a.Address, null, out var own) && own == address)
+            || known.Spec.PodCIDRs.Append(known.Spec.PodCIDR ?? "").Any(r => IpNetwork.TryParse(r, out var range) && range.Contains(address)));
+
+    // Packets that were handed to a link, and of which none came out of it, were lost there; one that was not may wait for a neighbour that does not answer.
+    // That a single one was not seen again, or while events were lost, or before a server that takes no more, says nothing.
+    private bool IsLostBehind(Connection toPod, Sighting last) => last.Event.Kind == Events.EventKind.PacketQueued && toPod.Retransmissions > 0 && c.Journey.Gaps.IsEmpty
+        && !(c.NetNsOf(toPod.Backend.Address) is { } pod && c.ListenersIn(pod)?.Any(l => l.IsFull && l.Local.Port == toPod.Backend.Port) == true);
 
     private static bool IsSilent(NodeAccount node, Neighbour? neighbour) => !node.Neighbours.IsEmpty && neighbour is null or { IsSilent: true };
 

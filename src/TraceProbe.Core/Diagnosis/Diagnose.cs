@@ -151,6 +151,7 @@ public static class Diagnose
             };
         }
 
+        notSeen = [.. notSeen, .. MissingOfFailure(c)];
         var findings = Findings(c).ToList();
         if (findings.Count == 0 || findings[0].Class == FailureClass.Undetermined)
         {
@@ -159,6 +160,12 @@ public static class Diagnose
 
         var first = findings[0];
         var lost = c.Journey.Gaps.Sum(g => g.Lost);
+        if (lost > 0 && first.Confidence == Confidence.Likely)
+        {
+            // What was but likely rests on what was not seen, and here that may have been lost.
+            return Undetermined(c, first with { Class = FailureClass.Undetermined, Sentence = $"Events were lost, so this is not certain: {first.Sentence}", Mend = null }, stages, notSeen);
+        }
+
         return new Verdict
         {
             Class = first.Class,
@@ -225,6 +232,11 @@ public static class Diagnose
             notSeen = notSeen.Add(LostWords(lost));
         }
 
+        if (notSeen.IsEmpty && finding is null or { NotSeen.IsEmpty: true })
+        {
+            notSeen = [c.Main is { Outcome: ConnectionOutcome.Unanswered } main ? $"what became of the packet behind {c.WordsOf((main.Onward ?? main).FarthestNetNs)}" : "the packets that would tell"];
+        }
+
         var nothing = c.Journey.Connections.IsEmpty && c.Client is null or { Failure: null, Connects.IsEmpty: true, Lookups.IsEmpty: true };
         var far = stages.LastOrDefault(s => s.Status == StageStatus.Passed)?.Stage;
         var sentence = finding is null ? null : Begin(finding.Sentence);
@@ -279,6 +291,28 @@ public static class Diagnose
         foreach (var unread in c.Recording.Nodes.SelectMany(n => n.Unread.Select(u => $"{u.What}{(u.What.EndsWith($" of {n.Name}", StringComparison.Ordinal) ? "" : $" of {n.Name}")}: {u.Why}")).Distinct())
         {
             yield return unread;
+        }
+    }
+
+    // Which of the accounts that a failure may need was not there.
+    private static IEnumerable<string> MissingOfFailure(Case c)
+    {
+        if (!c.Recording.Nodes.IsEmpty && c.Main is { } main && c.Cluster.FindPodByAddress((main.Onward ?? main).Backend.Address) is { Spec.NodeName: { } home } pod)
+        {
+            if (c.NodeCalled(home) is null)
+            {
+                yield return $"the programmed account of {home}, where pod {pod.Metadata.Namespace}/{pod.Metadata.Name} is";
+            }
+
+            if (!c.Recording.Manifest.Places.Any(p => p.Node == home))
+            {
+                yield return $"what happened on {home}, where pod {pod.Metadata.Namespace}/{pod.Metadata.Name} is";
+            }
+        }
+
+        if (c.Recording.Events.IsEmpty)
+        {
+            yield return "the observed account: not one event was seen";
         }
     }
 

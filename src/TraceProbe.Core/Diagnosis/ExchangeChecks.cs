@@ -52,6 +52,18 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
             yield break;
         }
 
+        if (connection.ReplyBytes == 0 && c.IsTakerUnknown(connection) || IsEndUnseen)
+        {
+            yield return new Finding(FailureClass.Undetermined, $"{server} accepted the connection and gave no answer; {(c.IsBehindProxy(connection) ? "what it did with it" : "who took it there, and what for,")} was not seen.")
+            {
+                Confidence = Confidence.None,
+                Objects = Make(FailureClass.Undetermined, "").Objects,
+                Evidence = [What()],
+                NotSeen = [c.IsBehindProxy(connection) ? $"how {server} ended its side" : $"the listening sockets of {c.WordsOf(connection.TranslatedInNetNs)}"],
+            };
+            yield break;
+        }
+
         var status = c.Client?.StatusLine ?? connection.StatusLine;
         if (Case.HttpStatus(status) is >= 400 and var code)
         {
@@ -61,13 +73,13 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
 
         if (connection.ReplyBytes > 0)
         {
-            if (c.Client?.Failure is { } failure && connection.FinishedBy != Side.Server && connection.ResetBy == Side.None)
-            {
-                yield return Make(FailureClass.ResponseStalled, $"{server} began to answer and did not go on: {failure}.");
-            }
-            else if (IsReset && c.Client?.Failure is not null)
+            if (IsReset && c.Client?.Failure is not null)
             {
                 yield return Make(FailureClass.ResetByPeer, $"{server} reset the connection in the middle of its answer.");
+            }
+            else if (c.Client?.Failure is { } failure && connection.FinishedBy != Side.Server)
+            {
+                yield return Make(FailureClass.ResponseStalled, $"{server} began to answer and did not go on: {failure}.");
             }
 
             yield break;
@@ -77,9 +89,13 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
         {
             yield return Make(FailureClass.ResetByPeer, $"{server} accepted the connection and reset it without an answer.");
         }
-        else if (connection.FinishedBy == Side.Server && connection.RequestBytes > 0)
+        else if ((connection.FinishedBy == Side.Server || c.Client?.Failure == RequestFailure.EmptyReply) && connection.RequestBytes > 0)
         {
             yield return Make(FailureClass.ClosedWithoutReply, $"{server} accepted the connection, and closed it without an answer.");
+        }
+        else if (connection.RequestBytes > 0 && Unseen(connection.Onward ?? connection) is { } unseen)
+        {
+            yield return unseen with { Objects = Make(FailureClass.Undetermined, "").Objects };
         }
         else if (connection.RequestBytes > 0)
         {
@@ -87,8 +103,12 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
         }
     }
 
-    // What a userspace proxy makes of the pod's reset is an ordinary close.
-    private bool IsReset => connection.ResetBy == Side.Server || connection.Onward?.ResetBy == Side.Server;
+    // Whether a userspace proxy ended the connection within the answer or before it, and what the pod did was not seen.
+    private bool IsEndUnseen => c.IsBehindProxy(connection) && connection.Onward is { FinishedBy: not Side.Server, ResetBy: not Side.Server }
+        && (c.Client?.Failure is RequestFailure.EmptyReply or RequestFailure.ClosedEarly || connection is { ReplyBytes: 0, FinishedBy: Side.Server });
+
+    // What a userspace proxy makes of the pod's reset is an ordinary close; and what the client was told, it was, whether the packet was seen or not.
+    private bool IsReset => connection.ResetBy == Side.Server || connection.Onward?.ResetBy == Side.Server || c.Client?.Failure == RequestFailure.ConnectionReset;
 
     // Whether the bytes that were dropped came to the other side all the same.
     private bool Arrived(Connection carried, Journeys.Sighting drop)
@@ -96,6 +116,30 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
         var receiver = drop.Forward ? c.NetNsOf(carried.Backend.Address) : carried.ClientNetNs;
         return carried.Sightings.Any(s => s.Forward == drop.Forward && s.Event.NetNs == receiver && s.Event is { Kind: Events.EventKind.PacketReceived, PayloadLength: > 0 }
             && drop.Event.Sequence - s.Event.Sequence < (uint)s.Event.PayloadLength);
+    }
+
+    // An answer may have been lost on its way: that the server gave none is known only from where it would have left.
+    private Finding? Unseen(Connection carried)
+    {
+        var server = c.HolderWords(carried.Backend.Address);
+        var sent = carried.Sightings.LastOrDefault(s => !s.Forward && s.Event is { PayloadLength: > 0 });
+        if (sent.Event.PayloadLength > 0)
+        {
+            return new Finding(FailureClass.Undetermined, $"{server} answered, and its answer was last seen in {c.WordsOf(sent.Event.NetNs)}; why it did not come to {c.ClientWords} was not seen.")
+            {
+                Confidence = Confidence.None,
+                Evidence = [What()],
+                NotSeen = [$"what became of the answer behind {c.WordsOf(sent.Event.NetNs)}"],
+            };
+        }
+
+        return c.NetNsOf(carried.Backend.Address) is { } pod && carried.Sightings.Any(s => s.Event.NetNs == pod) ? null
+            : new Finding(FailureClass.Undetermined, $"{server} accepted the connection, and no answer came; whether it sent one that was lost on its way was not seen.")
+            {
+                Confidence = Confidence.None,
+                Evidence = [What()],
+                NotSeen = [$"what {server} sent"],
+            };
     }
 
     // Segments that no link on their way takes, whose sender is not told: it sends them again, as big as before.

@@ -20,7 +20,7 @@ internal sealed class ResolveChecks(Case c)
             // An address needs no name, and of outside names the cluster says nothing.
             if (c.Target is { Address: null } && c.Main is null && Answers().Any() && c.FinalAddresses().IsEmpty)
             {
-                yield return OutsideName();
+                yield return c.Recording.Cluster is null ? UnknownName() : OutsideName();
             }
 
             if (c.Target?.Address is { } asked && c.Meant is null && NobodysAddress(asked) is { } nobodys)
@@ -217,6 +217,17 @@ internal sealed class ResolveChecks(Case c)
 
     private IEnumerable<Finding> Unanswered(ServiceMeant meant)
     {
+        // What the client was answered, and nobody saw, was answered all the same.
+        if (c.Client is { } told && told.Lookups.Any(l => l.Outcome is not (LookupOutcome.TimedOut or LookupOutcome.Unreachable or LookupOutcome.Superseded)))
+        {
+            yield return new Finding(FailureClass.Undetermined, $"{c.ClientWords} was answered when it asked for {Host}, but what it was answered was not seen.")
+            {
+                Confidence = Confidence.None,
+                NotSeen = ["the nameserver's answers"],
+            };
+            yield break;
+        }
+
         var lookup = c.Lookups.FirstOrDefault();
         if (lookup is null)
         {
@@ -249,7 +260,8 @@ internal sealed class ResolveChecks(Case c)
                     // What is wrong with the node's rules is wrong for every Service: that class says more than "unreachable".
                     FailureClass.ProxyRulesMissing or FailureClass.ServiceRuleMissing or FailureClass.ForwardingDisabled or FailureClass.ConntrackFull
                         => finding with { Sentence = $"{finding.Sentence[..^1]}; the question for {Host} is the first to vanish.", Evidence = [.. LookupEvidence(), .. finding.Evidence] },
-                    _ => finding with { Class = FailureClass.ResolverUnreachable, Sentence = $"Questions for {Host} get no answer from {lookup.Connection.Asked.Destination.Address}: {Lower(finding.Sentence)}", Evidence = [.. LookupEvidence(), .. finding.Evidence] },
+                    // That no answer came is certain, whatever kept it from coming.
+                    _ => finding with { Class = FailureClass.ResolverUnreachable, Confidence = finding.Class == FailureClass.Undetermined ? Confidence.Likely : finding.Confidence, Sentence = $"Questions for {Host} get no answer from {lookup.Connection.Asked.Destination.Address}: {Lower(finding.Sentence)}", Evidence = [.. LookupEvidence(), .. finding.Evidence] },
                 };
             }
 
@@ -289,9 +301,10 @@ internal sealed class ResolveChecks(Case c)
     private Finding? NoAnswers()
     {
         var bad = c.Client?.Lookups.FirstOrDefault(l => l.Outcome == LookupOutcome.Malformed)?.Nameserver.Address
-            ?? c.Lookups.FirstOrDefault(l => l.Connection is { Outcome: ConnectionOutcome.Established, ReplyBytes: > 0, Asked.Protocol: IpProtocol.Udp })?.Connection.Asked.Destination.Address;
+            ?? (c.Client is { Lookups.IsEmpty: false } ? [] : c.Lookups).FirstOrDefault(l => l.Connection is { Outcome: ConnectionOutcome.Established, ReplyBytes: > 0, Asked.Protocol: IpProtocol.Udp })?.Connection.Asked.Destination.Address;
         return bad is not { } nameserver ? null : new(FailureClass.ResolverFailure, $"What nameserver {nameserver} sends back is no DNS answer to the question for {Host}.")
         {
+            Confidence = c.Client is { Lookups.IsEmpty: false } ? Confidence.Certain : Confidence.Likely,
             Objects = c.Cluster.ClusterDns is { } dns && c.IsClusterDns(nameserver) ? [dns.Ref] : [],
             Evidence = LookupEvidence(),
             Mend = ReadTheLog(nameserver),
@@ -305,11 +318,23 @@ internal sealed class ResolveChecks(Case c)
         var objects = c.Cluster.ClusterDns is { } dns && c.IsClusterDns(nameserver) ? [dns.Ref] : ImmutableArray<ObjectRef>.Empty;
         var attempt = c.Journey.Connections.FirstOrDefault(x => x.IsDns && x.Asked.Protocol == IpProtocol.Tcp && x.Asked.Destination.Address == nameserver);
         var lookup = c.Client?.Lookups.FirstOrDefault(l => l.Transport == IpProtocol.Tcp && l.Nameserver.Address == nameserver);
+        if (attempt is { Outcome: ConnectionOutcome.Established } && (c.IsTakerUnknown(attempt) || attempt.AnsweredInNetNs == attempt.ClientNetNs && attempt.Translated is null))
+        {
+            return new(FailureClass.Undetermined, $"Nameserver {nameserver} cuts its answer for {Host} short, to be asked again over TCP; who took that connection and gave no answer was not seen.")
+            {
+                Confidence = Confidence.None,
+                Objects = objects,
+                Evidence = LookupEvidence(),
+                NotSeen = [$"who answered the TCP connection to {nameserver}"],
+            };
+        }
+
         // A userspace proxy takes what it cannot pass on.
         if (attempt is { Outcome: ConnectionOutcome.Established } && (!c.IsBehindProxy(attempt) || attempt.Onward?.Outcome == ConnectionOutcome.Established) || lookup is { Outcome: LookupOutcome.Malformed or LookupOutcome.ServerFailure })
         {
             return new(FailureClass.ResolverFailure, $"Nameserver {nameserver} cuts its answer for {Host} short, and what it sends over TCP instead is no answer either.")
             {
+                Confidence = c.Journey.Gaps.IsEmpty ? Confidence.Certain : Confidence.Likely,
                 Objects = objects,
                 Evidence = LookupEvidence(),
                 Mend = ReadTheLog(nameserver),
@@ -336,6 +361,13 @@ internal sealed class ResolveChecks(Case c)
     private Mend? ReadTheLog(IpAddress nameserver) => c.Cluster.ClusterDns is { } d && c.IsClusterDns(nameserver)
         ? new Mend("Read what the DNS server says of it.", $"kubectl logs -n {d.Metadata.Namespace} -l {string.Join(',', d.Spec.Selector.Select(s => $"{s.Key}={s.Value}"))} --tail=50")
         : null;
+
+    // Without the cluster's objects, that a nameserver knows no such name may have many reasons.
+    private Finding UnknownName() => new(FailureClass.Undetermined, $"{string.Join(", ", c.AskedResolvers())} knows no {Host}; without the cluster's objects it is not known whether there is such a Service, and by which name it should have been asked for.")
+    {
+        Confidence = Confidence.None,
+        Evidence = LookupEvidence(),
+    };
 
     private Finding OutsideName()
     {
@@ -388,7 +420,8 @@ internal sealed class ResolveChecks(Case c)
         }
 
         var full = $"{meant.Name}.{meant.Namespace}.svc.{c.Cluster.ClusterDomain}";
-        var asked = c.Lookups.Select(l => l.Name).Distinct().ToList();
+        // What the client says that it asked for, it did, whether that was seen or not.
+        var asked = c.Lookups.Select(l => l.Name).Concat(c.Client?.Lookups.Select(l => l.Name) ?? []).Distinct().ToList();
         if (asked.Contains(full))
         {
             if (meant.Service.Spec.IsHeadless)
@@ -466,6 +499,11 @@ internal sealed class ResolveChecks(Case c)
 
     private Finding NotFound(ServiceMeant meant)
     {
+        if (c.Recording.Cluster is null)
+        {
+            return UnknownName();
+        }
+
         var elsewhere = c.Cluster.Services.Where(s => s.Metadata.Name == meant.Name && s.Metadata.Namespace != meant.Namespace).Select(s => s.Metadata.Namespace!).Order().ToList();
         if (elsewhere.Count > 0)
         {

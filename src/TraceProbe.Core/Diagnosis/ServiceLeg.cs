@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Events;
 using TraceProbe.Core.Journeys;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
@@ -41,10 +42,19 @@ internal sealed class ServiceLeg(Case c, Service service, ServicePort? port, Con
     /// <summary>The node whose rules it meets first; null when that could not be read.</summary>
     public NodeAccount? EntryNode => connection is null ? c.ClientNodeAccount : c.EntryNode(connection);
 
-    public bool IsFromNode => c.ClientPlace?.Kind == PlaceKind.Node;
+    public bool IsFromNode => c.IsFromNode(connection);
+
+    // A connection that not even the proxy took is one to a process on a node like any other; a datagram is taken by whoever it comes to.
+    private bool IsTakenByProxy => connection is not null && c.IsBehindProxy(connection) && (connection.Onward is not null || connection.Outcome == ConnectionOutcome.Established || connection.Asked.Protocol == IpProtocol.Udp);
 
     /// <summary>The attempt that reached the pod itself: the client's, or the userspace proxy's on its behalf.</summary>
-    public Connection? AtPod => connection is null ? null : c.IsBehindProxy(connection) ? connection.Onward : connection;
+    public Connection? AtPod => ToPod?.Connection;
+
+    /// <summary>
+    /// The leg on which the pod itself was dialled: this one, or the one that the userspace proxy's process went on its behalf, from its node straight to the
+    /// pod. Null when the proxy dialled nobody. Whatever can happen on the way to a pod can happen on either.
+    /// </summary>
+    public ServiceLeg? ToPod => !IsTakenByProxy ? this : connection!.Onward is { } onward ? new ServiceLeg(c, service, port, onward, isDns) : null;
 
     /// <summary>The endpoints that the client's node should send this connection to.</summary>
     public ImmutableArray<ExpectedBackend> Backends
@@ -62,6 +72,11 @@ internal sealed class ServiceLeg(Case c, Service service, ServicePort? port, Con
     public Evidence LastSeen(Connection of, bool forward)
     {
         var last = of.Sightings.Last(s => s.Forward == forward).Event;
+        if (last.Kind == EventKind.SocketStateChanged)
+        {
+            return new Evidence(EvidenceSource.Observed, $"{of.Process?.ToString() ?? "a process"} tried to connect, {last.Tuple}, and no interface of {c.WordsOf(last.NetNs)} was handed a packet", c.SinceStart(last.BootNanoseconds), c.PlaceName(last.NetNs));
+        }
+
         return new Evidence(EvidenceSource.Observed, $"{(forward ? "the packet" : "the answer")} {last.Tuple} was last seen in {c.WordsOf(last.NetNs)} on {last.Interface}", c.SinceStart(last.BootNanoseconds), c.PlaceName(last.NetNs));
     }
 
@@ -77,7 +92,7 @@ internal sealed class ServiceLeg(Case c, Service service, ServicePort? port, Con
     {
         for (var at = connection; at is not null; at = at.Onward)
         {
-            var via = ReferenceEquals(at, connection) ? "" : $"{at.Process} dialled {at.Asked.Destination}: ";
+            var via = c.IsOnward(at) ? $"{at.Process} dialled {at.Asked.Destination}: " : "";
             if (at.Outcome is ConnectionOutcome.Refused)
             {
                 var drop = at.Drops.FirstOrDefault(d => d.Forward && d.Event.NetNs == at.AnsweredInNetNs).Event.DropReason;

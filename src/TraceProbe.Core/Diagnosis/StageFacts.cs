@@ -167,6 +167,12 @@ internal static class StageFacts
                 : new(Stage.Deliver, StageStatus.Failed, [new("delivered to", $"nobody: last seen in {c.WordsOf(main.FarthestNetNs)}")], null);
         }
 
+        // What the proxy dials has a way of its own to go.
+        if (c.IsBehindProxy(main) && main.Onward is { AnsweredInNetNs: 0 } or { Outcome: ConnectionOutcome.Rejected } && main.Onward is { } onward && c.NetNsOf(onward.Backend.Address) != onward.FarthestNetNs)
+        {
+            return new(Stage.Deliver, StageStatus.Failed, [new("delivered to", $"{AnswererWords(c, main, main.AnsweredInNetNs)}, and nobody behind it: last seen in {c.WordsOf(onward.FarthestNetNs)}")], null);
+        }
+
         return new(Stage.Deliver, StageStatus.Passed, [new("delivered to", AnswererWords(c, main, main.AnsweredInNetNs))], null);
     }
 

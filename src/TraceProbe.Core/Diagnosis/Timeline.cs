@@ -207,7 +207,7 @@ internal static class Timeline
         {
             if (NeverLeft() is { } attempt)
             {
-                steps.Add(new TimelineStep(c.SinceStart(connection.StartNanoseconds), c.PlaceName(attempt.NetNs), Stage.Translate, $"{Who()}connects to {connection.Asked.Destination}"));
+                steps.Add(new TimelineStep(c.SinceStart(connection.StartNanoseconds), c.PlaceName(attempt.NetNs), Stage.Translate, $"{Who()}{(_isOnward ? "dials" : "connects to")} {connection.Asked.Destination}"));
             }
 
             foreach (var sighting in connection.Sightings)
@@ -250,9 +250,9 @@ internal static class Timeline
             }
         }
 
-        // What a rule stops on its way out comes to no device, and is only seen as it is dropped.
-        private NetworkEvent? NeverLeft() => connection.Sightings.FirstOrDefault(s => s.Forward) is { Event: { Kind: EventKind.PacketDropped, Pid: not 0 } e }
-            && (e.Flags & SynAck) == TcpFlags.Syn && e.NetNs == connection.ClientNetNs ? e : null;
+        // What a rule stops on its way out comes to no device, and is only seen as it is dropped; what waits for a neighbour is not seen at all.
+        private NetworkEvent? NeverLeft() => connection.Sightings.FirstOrDefault(s => s.Forward) is { Event: { Pid: not 0 } e } && e.NetNs == connection.ClientNetNs
+            && (e.Kind == EventKind.SocketStateChanged || e.Kind == EventKind.PacketDropped && (e.Flags & SynAck) == TcpFlags.Syn) ? e : null;
 
         private bool IsRetransmission(Sighting s) => s.Event.NetNs == connection.ClientNetNs && s.Forward && s.Event.Kind == EventKind.PacketQueued
             && (s.Event.Flags & SynAck) == TcpFlags.Syn && s.Event.InterfaceIndex == connection.Sightings[0].Event.InterfaceIndex;

@@ -136,9 +136,9 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             };
         }
 
-        // For a port that the Service does not have there should be no rule.
+        // For a port that the Service does not have there should be no rule; and a node port's has no address in it, by which it could be found.
         var found = leg.Rules(rules);
-        if (!found.Exist && (leg.Port is not null || leg.IsDns))
+        if (!found.Exist && !c.IsNodeAddress(asked.Destination.Address) && (leg.Port is not null || leg.IsDns))
         {
             return new Finding(FailureClass.ServiceRuleMissing, $"{node.Name} has kube-proxy's rules, but none for {leg.Name} at {asked.Destination}, so the packet stayed untranslated and {vanished}.")
             {
@@ -189,13 +189,23 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
 
     private Finding Stale(AddressPort backend, ProxyRules? rules)
     {
-        var branch = rules is null ? null : leg.Rules(rules).Walk.BranchTo(backend);
-        var isRule = rules is null || branch is not null;
+        if (rules is not { IsRead: true } || rules.DescribeMissing(leg.IsFromNode) is not null)
+        {
+            return new Finding(FailureClass.Undetermined, $"{c.ClientNode} sent {leg.Name} to {backend}, which is none of its ready endpoints; without its rules it is not known whether they still do so, an old conntrack entry does, or somebody else's rule.")
+            {
+                Confidence = Confidence.None,
+                Objects = [leg.Service.Ref],
+                Evidence = [.. leg.Refusal()],
+                NotSeen = [$"the rules of {c.ClientNode}"],
+            };
+        }
+
+        var branch = leg.Rules(rules).Walk.BranchTo(backend);
+        var isRule = branch is not null;
         return new Finding(isRule ? FailureClass.StaleEndpointRule : FailureClass.ConntrackStale, isRule
             ? $"{c.ClientNode} still sends {leg.Name} to {backend}, which is none of its ready endpoints."
             : $"An old conntrack entry sends the flow to {backend}, which is no ready endpoint of {leg.Name}; the rules no longer do.")
         {
-            Confidence = rules is null ? Confidence.Likely : Confidence.Certain,
             Objects = [leg.Service.Ref],
             Evidence = [.. leg.Refusal(), .. branch is { Steps: [.., var last] } ? [new Evidence(EvidenceSource.Programmed, last.Rule.Raw, Place: $"node/{c.ClientNode}")] : Array.Empty<Evidence>()],
             Mend = isRule ? Mends.RestartKubeProxy(c.ClientNode)

@@ -1,6 +1,8 @@
 using System.Globalization;
 using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Events;
 using TraceProbe.Core.Journeys;
+using TraceProbe.Core.Net;
 
 namespace TraceProbe.Core.Diagnosis;
 
@@ -29,10 +31,22 @@ internal static class UserspaceProxyChecks
 
             var hasReady = c.Meant?.Service is { } service && c.Port is { } port && (!ServiceMeaning.BackendsInUse(c.Cluster, service, port, ipv6: false, c.ClientNode).Backends.IsEmpty || !ServiceMeaning.BackendsInUse(c.Cluster, service, port, ipv6: true, c.ClientNode).Backends.IsEmpty);
             var closed = connection.ReplyBytes == 0 && connection.FinishedBy == Side.Server || connection.ResetBy == Side.Server;
-            return !closed ? null : new Finding(FailureClass.ProxyClosedNoBackend,
-                $"kube-proxy on {node} took the connection to {connection.Asked.Destination} and closed it without dialling a pod: {(hasReady ? "the API has ready endpoints, so it is behind, or its node did not let it dial" : "it knows no endpoint for it")}.")
+            // Its socket tells that it dialled, where the packets escaped observation.
+            if (closed && c.Recording.Events.Any(e => e is { Kind: EventKind.SocketStateChanged, NewState: TcpState.SynSent } && e.NetNs == connection.TranslatedInNetNs
+                && e.Pid != connection.Process?.Pid && e.BootNanoseconds >= connection.StartNanoseconds && e.BootNanoseconds <= connection.EndNanoseconds))
             {
-                Confidence = hasReady ? Confidence.Likely : Confidence.Certain,
+                return new Finding(FailureClass.Undetermined, $"kube-proxy on {node} took the connection to {connection.Asked.Destination}, dialled somebody and closed it; what came of the dial was not seen.")
+                {
+                    Confidence = Confidence.None,
+                    Evidence = [new Evidence(EvidenceSource.Observed, $"{proxy?.ToString() ?? "the proxy"} accepted and closed", c.SinceStart(connection.EndNanoseconds), c.PlaceName(connection.TranslatedInNetNs))],
+                    NotSeen = [$"whom kube-proxy on {node} dialled"],
+                };
+            }
+
+            return !closed ? null : new Finding(FailureClass.ProxyClosedNoBackend,
+                $"kube-proxy on {node} took the connection to {connection.Asked.Destination} and closed it without dialling a pod: {(hasReady ? "the API has ready endpoints, so it is behind, or its node did not let it dial" : $"it knows no endpoint for it{(c.Recording.Cluster is null ? ", or its node did not let it dial" : "")}")}.")
+            {
+                Confidence = hasReady || c.Recording.Cluster is null ? Confidence.Likely : Confidence.Certain,
                 Evidence = [new Evidence(EvidenceSource.Observed, $"{proxy?.ToString() ?? "the proxy"} accepted and closed; no connection to a pod followed", c.SinceStart(connection.EndNanoseconds), c.PlaceName(connection.TranslatedInNetNs))],
                 Mend = c.Meant?.Service is null
                     ? new Mend($"Look which Service has the address {connection.Asked.Destination.Address}, and whether it has endpoints.", "kubectl get services,endpointslices -A")

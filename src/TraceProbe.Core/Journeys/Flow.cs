@@ -115,6 +115,20 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             }
         }
 
+        // Who acknowledges has been answered, also where the answer escaped observation.
+        if (isTcp && !connection.MidStream && (answer is null || KindOf(answer.Value.Event) == ConnectionOutcome.Refused)
+            && connection.Sightings.FirstOrDefault(s => s.Forward && s.Event.Kind != EventKind.PacketDropped && (s.Event.Flags & (SynAck | TcpFlags.Rst)) == TcpFlags.Ack) is { Event: { Kind: not EventKind.None } acknowledged }
+            && (answer is null || acknowledged.BootNanoseconds < answer.Value.Event.BootNanoseconds))
+        {
+            return connection with
+            {
+                AnsweredInNetNs = answeredIn,
+                Retransmissions = Math.Max(0, syns - 1),
+                Outcome = ConnectionOutcome.Established,
+                OutcomeNanoseconds = acknowledged.BootNanoseconds,
+            };
+        }
+
         connection = connection with { AnsweredInNetNs = answeredIn, Retransmissions = Math.Max(0, syns - 1), UntranslatedAnswer = untranslated };
         if (answer is not { Event: var reached })
         {

@@ -12,6 +12,9 @@ internal sealed class FlowTable
     // Errors that quote packets which nobody has seen yet: what a rule rejects on its way out is answered before it is dropped.
     private readonly Dictionary<FiveTuple, List<NetworkEvent>> _early = [];
 
+    // Sockets that have begun to connect, by their address in the kernel. They have no port yet.
+    private readonly Dictionary<ulong, NetworkEvent> _dialling = [];
+
     public void AddPacket(in NetworkEvent e)
     {
         var isIcmp = e.Tuple.Protocol is IpProtocol.Icmp or IpProtocol.IcmpV6;
@@ -67,7 +70,27 @@ internal sealed class FlowTable
         }
     }
 
-    public List<Connection> ToConnections() => _flows.ConvertAll(f => f.ToConnection());
+    /// <summary>
+    /// Takes in that a socket began to connect, or gave up. What waits for a neighbour that does not answer is given to no interface, so that only the socket
+    /// tells that there was an attempt.
+    /// </summary>
+    public void AddSocketState(in NetworkEvent e)
+    {
+        if (e is { OldState: TcpState.Close, NewState: TcpState.SynSent })
+        {
+            _dialling[e.Socket] = e;
+        }
+        else if (e.OldState == TcpState.SynSent && _dialling.Remove(e.Socket, out var dial) && e.NewState == TcpState.Close && !_byTuple.ContainsKey(e.Tuple))
+        {
+            var flow = new Flow(e.Tuple, midStream: false);
+            flow.Sightings.Add(new Sighting(dial with { Tuple = e.Tuple }, Forward: true));
+            _flows.Add(flow);
+            Remember(e.Tuple, (flow, true));
+        }
+    }
+
+    /// <summary>What came of each flow, in the order they began.</summary>
+    public List<Connection> ToConnections() => [.. _flows.Select(f => f.ToConnection()).OrderBy(c => c.StartNanoseconds)];
 
     private bool TryByConntrack(in NetworkEvent e, FiveTuple tuple, out (Flow Flow, bool Forward) hit)
     {

@@ -119,7 +119,10 @@ public sealed record Connection
     /// <summary>Whether it began before observation did, so that its handshake was not seen.</summary>
     public bool MidStream { get; init; }
 
-    /// <summary>Every packet seen, in order of time; never empty.</summary>
+    /// <summary>
+    /// Every packet seen, in order of time; never empty. Of an attempt of which no interface was handed a packet it is the socket's beginning to connect alone
+    /// (<see cref="EventKind.SocketStateChanged"/>).
+    /// </summary>
     public ImmutableArray<Sighting> Sightings { get; init; } = [];
 
     /// <summary>Errors reported to the client's socket, positive errno values.</summary>

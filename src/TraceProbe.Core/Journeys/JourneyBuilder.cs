@@ -15,6 +15,9 @@ namespace TraceProbe.Core.Journeys;
 /// </summary>
 public static class JourneyBuilder
 {
+    // How long a proxy may take to pass a datagram on; in nanoseconds.
+    private const long DialDelay = 1_000_000_000;
+
     /// <summary>Builds the journey.</summary>
     /// <param name="events">The events of one request, in any order.</param>
     public static Journey Build(IEnumerable<NetworkEvent> events)
@@ -38,6 +41,9 @@ public static class JourneyBuilder
                     break;
                 case EventKind.PacketQueued or EventKind.PacketReceived or EventKind.PacketDropped:
                     flows.AddPacket(e);
+                    break;
+                case EventKind.SocketStateChanged:
+                    flows.AddSocketState(e);
                     break;
                 case EventKind.SocketErrorReported:
                     flows.AddSocketError(e);
@@ -74,10 +80,12 @@ public static class JourneyBuilder
 
             // A proxy answers in its own namespace and dials from there while the first connection stands. Of several candidates
             // the one that begins first is taken: observation follows one client, so another would be the proxy's retry.
+            // A datagram that nothing answers leaves the client's flow without an end, and the proxy dials after it came.
+            var end = asked.EndNanoseconds + (asked.Asked.Protocol == IpProtocol.Udp ? DialDelay : 0);
             var onward = dialled[asked.TranslatedInNetNs].FirstOrDefault(c => !ReferenceEquals(c, asked)
                 && c.Asked.Protocol == asked.Asked.Protocol
-                && c.StartNanoseconds >= asked.StartNanoseconds && c.StartNanoseconds <= asked.EndNanoseconds
-                && c.Process is not null && c.Process.Pid != asked.Process?.Pid);
+                && c.StartNanoseconds >= asked.StartNanoseconds && c.StartNanoseconds <= end
+                && (c.Process is null || c.Process.Pid != asked.Process?.Pid));
             if (onward is not null)
             {
                 connections[i] = asked with { Onward = onward };

@@ -57,6 +57,45 @@ public class JourneyBuilderTests
         connection.Drops.ShouldHaveSingleItem().Event.DropReason.ShouldBe("NO_SOCKET");
     }
 
+    // What waits for a neighbour that does not answer is given to no interface.
+    [Fact]
+    public void SocketThatGivesUpWithoutAPacket_IsAnUnansweredAttempt()
+    {
+        var unbound = Asked with { Source = new(Asked.Source.Address, 0) };
+        var connection = Only(new Wire()
+            .State(Wire.Node, unbound, TcpState.Close, TcpState.SynSent, 756, "kube-proxy")
+            .State(Wire.Node, Asked, TcpState.SynSent, TcpState.Close, 756, "kube-proxy"));
+        connection.Asked.ShouldBe(Asked);
+        connection.Outcome.ShouldBe(ConnectionOutcome.Unanswered);
+        connection.ClientNetNs.ShouldBe(Wire.Node);
+        connection.FarthestNetNs.ShouldBe(Wire.Node);
+        connection.Process!.ToString().ShouldBe("kube-proxy (756)");
+    }
+
+    [Fact]
+    public void SocketWhosePacketsWereSeen_IsNoSecondAttempt()
+    {
+        var unbound = Asked with { Source = new(Asked.Source.Address, 0) };
+        Only(new Wire()
+            .State(Wire.Client, unbound, TcpState.Close, TcpState.SynSent, 1, "curl")
+            .Queued(Wire.Client, Asked, Syn, pid: 1, command: "curl").Received(Wire.Node, Asked, Syn)
+            .State(Wire.Client, Asked, TcpState.SynSent, TcpState.Close, 1, "curl"));
+    }
+
+    [Fact]
+    public void ProxyPassesADatagramOn_AfterTheClientsLast()
+    {
+        var asked = Wire.Udp("10.244.1.5:50018", "10.96.0.10:53");
+        var toProxy = Wire.Udp("10.244.1.5:50018", "10.244.1.1:35043");
+        var dialled = Wire.Udp("10.244.1.1:41000", "10.244.2.2:53");
+        var journey = JourneyBuilder.Build(new Wire()
+            .Queued(Wire.Client, asked, TcpFlags.None, length: 40, pid: 1, command: "curl")
+            .Conntrack(asked, toProxy.Reverse).Received(Wire.Node, toProxy, TcpFlags.None, length: 40)
+            .Conntrack(null, null).Queued(Wire.Node, dialled, TcpFlags.None, length: 40, pid: 756, command: "kube-proxy")
+            .Events);
+        journey.Connections[0].Onward.ShouldNotBeNull().Asked.ShouldBe(dialled);
+    }
+
     [Fact]
     public void RejectRule_IsAnIcmpErrorFromTheNode()
     {

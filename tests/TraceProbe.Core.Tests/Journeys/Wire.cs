@@ -16,6 +16,8 @@ internal sealed class Wire
 
     public static FiveTuple Tcp(string source, string destination) => new(IpProtocol.Tcp, AddressPort.Parse(source), AddressPort.Parse(destination));
 
+    public static FiveTuple Udp(string source, string destination) => new(IpProtocol.Udp, AddressPort.Parse(source), AddressPort.Parse(destination));
+
     /// <summary>From now on packets carry this conntrack entry, until it is taken away with nulls.</summary>
     public Wire Conntrack(FiveTuple? original, FiveTuple? reply)
     {
@@ -33,6 +35,13 @@ internal sealed class Wire
     {
         Add(EventKind.PacketDropped, netns, tuple, flags, 1, 0, 0, "", null, 2);
         Events[^1] = Events[^1] with { DropReason = reason };
+        return this;
+    }
+
+    public Wire State(uint netns, FiveTuple tuple, TcpState before, TcpState after, int pid, string command)
+    {
+        Add(EventKind.SocketStateChanged, netns, tuple, TcpFlags.None, 0, 0, pid, command, null, 0);
+        Events[^1] = Events[^1] with { OldState = before, NewState = after, Socket = 0xffff888100000000 };
         return this;
     }
 
