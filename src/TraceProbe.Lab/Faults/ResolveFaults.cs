@@ -285,6 +285,8 @@ internal static class ResolveFaults
     {
         File.WriteAllText(DnsRecords.OutsideHostsPath(b.Folder), hosts);
         LabProcesses.Signal(b.Folder, LabNetwork.Outside, "dnsmasq", ProcessTable.SigHup);
+        // It reads the file when it next comes round to it, and tells nobody.
+        Thread.Sleep(250);
     }
 
     private static string OutsideHostsOf(Bench b) => File.ReadAllText(DnsRecords.OutsideHostsPath(b.Folder));
