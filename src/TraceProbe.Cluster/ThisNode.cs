@@ -86,11 +86,12 @@ public static class ThisNode
 
     /// <summary>
     /// The pods' UIDs in a <c>/proc/PID/cgroup</c>, of either version: <c>0::/kubepods/besteffort/pod1f3a…-…/2c61…</c> with the cgroupfs driver,
-    /// <c>…/kubepods-burstable-pod1f3a…_….slice/cri-containerd-2c61….scope</c> with systemd's, which has no dashes in a name.
+    /// <c>…/kubepods-burstable-pod1f3a…_….slice/cri-containerd-2c61….scope</c> with systemd's, which has no dashes in a name, and
+    /// <c>…/kubepods-burstable-pod1f3a…_….slice:cri-containerd:2c61…</c> where the kubelet has systemd's and containerd the other.
     /// </summary>
     internal static IEnumerable<string> UidsIn(string cgroups)
     {
-        foreach (var step in cgroups.Split('/', '\n'))
+        foreach (var step in cgroups.Split('/', ':', '\n'))
         {
             var at = step.LastIndexOf("pod", StringComparison.Ordinal);
             if (at < 0 || (at > 0 && step[at - 1] != '-'))

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Security.Cryptography;
 using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Lab;
@@ -176,7 +175,6 @@ internal static class LabObjects
                 {
                     Name = c.Name,
                     State = new ContainerState { Running = new ContainerStateDetail() },
-                    ContainerID = $"containerd://{RandomNumberGenerator.GetHexString(64, lowercase: true)}",
                 }),
             ],
         },

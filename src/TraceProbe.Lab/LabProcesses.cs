@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Security.Cryptography;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
 
@@ -61,8 +62,7 @@ internal static class LabProcesses
         if (record.Cgroup is not null)
         {
             // kubelet with the cgroupfs driver: kubepods/QOS/podUID/CONTAINER.
-            var id = pod.Status.ContainerStatuses.Select(c => c.ContainerID).FirstOrDefault()?.Replace("containerd://", "", StringComparison.Ordinal) ?? what;
-            cgroup = $"{record.Cgroup}/kubepods/besteffort/pod{pod.Metadata.Uid}/{id}";
+            cgroup = $"{record.Cgroup}/kubepods/besteffort/pod{pod.Metadata.Uid}/{RandomNumberGenerator.GetHexString(64, lowercase: true)}";
             Directory.CreateDirectory(cgroup);
         }
 

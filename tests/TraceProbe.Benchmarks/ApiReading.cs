@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using Microsoft.AspNetCore.Http;
 using TraceProbe.Cluster.Api;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Net;
@@ -43,7 +44,7 @@ internal static class ApiReading
         GC.Collect();
         var held = GC.GetTotalMemory(forceFullCollection: true) / 1048576.0;
         GC.Collect(2, GCCollectionMode.Aggressive, blocking: true, compacting: true);
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"memory: {held:0.0} MB of objects; resident {empty:0} MB empty, {peak:0} MB just read, {ResidentMegabytes():0} MB settled"));
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"memory: {held:0.0} MB of objects; resident {empty:0} MB empty, {peak:0} MB just read, {ResidentMegabytes():0} MB settled, {GC.GetGCMemoryInfo().TotalCommittedBytes / 1048576.0:0} MB of it the collector's"));
 
         await server.StandardInput.WriteLineAsync("change");
         (start, cpu) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
@@ -60,7 +61,7 @@ internal static class ApiReading
         var used = Environment.CpuUsage.TotalTime - cpu;
         Tell($"{Seconds} s of {ChangesPerSecond} changes a second, {made} snapshots, {asked} look-ups", Stopwatch.GetElapsedTime(start), used);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{used.TotalSeconds / Seconds:P1} of a core"));
-        server.StandardInput.Close();
+        await server.StandardInput.WriteLineAsync("tell");
         var last = (await server.StandardOutput.ReadLineAsync())!;
         for (var attempt = 0; attempt < 600 && !live.Current.Pods.Any(p => p.Metadata.ResourceVersion == last); attempt++)
         {
@@ -68,14 +69,61 @@ internal static class ApiReading
         }
 
         Console.WriteLine(live.Current.Pods.Any(p => p.Metadata.ResourceVersion == last) ? "the last change has arrived" : "THE LAST CHANGE IS MISSING");
+        (start, cpu) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
+        snapshot = await LiveCluster.ReadAsync(client);
+        used = Environment.CpuUsage.TotalTime - cpu;
+        Tell($"read once more, warm ({snapshot.Services.Length} services)", Stopwatch.GetElapsedTime(start), used);
+        await YardstickAsync(url, used);
+        server.StandardInput.Close();
         await server.WaitForExitAsync();
         return 0;
+    }
+
+    // What people have at hand that reads the same objects, and prints them to nowhere.
+    private static async Task YardstickAsync(Uri url, TimeSpan used)
+    {
+        try
+        {
+            var start = Stopwatch.GetTimestamp();
+            using var kubectl = Process.Start(new ProcessStartInfo("bash", ["-c", $"TIMEFORMAT='%U %S'; time kubectl --server={url} get services,endpointslices,pods -A -o json --chunk-size=1000 >/dev/null"]) { RedirectStandardError = true })!;
+            var told = (await kubectl.StandardError.ReadToEndAsync()).Trim();
+            await kubectl.WaitForExitAsync();
+            var seconds = told.Split('\n')[^1].Split(' ').Sum(s => double.Parse(s, CultureInfo.InvariantCulture));
+            Console.WriteLine(kubectl.ExitCode != 0 ? $"kubectl: {told}" : string.Create(CultureInfo.InvariantCulture,
+                $"kubectl get -o json >/dev/null: {Stopwatch.GetElapsedTime(start).TotalSeconds:0.00} s, {seconds:0.00} s of CPU, {seconds / used.TotalSeconds:0.0} times the above"));
+        }
+        catch (Exception e) when (e is System.ComponentModel.Win32Exception or FormatException)
+        {
+            Console.WriteLine($"no kubectl to compare with: {e.Message}");
+        }
+    }
+
+    // What kubectl asks before it asks for objects.
+    private static async Task<bool> DiscoverAsync(HttpContext context)
+    {
+        var answer = context.Request.Path.Value switch
+        {
+            "/api" => """{"kind":"APIVersions","versions":["v1"]}""",
+            "/apis" => """{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"discovery.k8s.io","versions":[{"groupVersion":"discovery.k8s.io/v1","version":"v1"}],"preferredVersion":{"groupVersion":"discovery.k8s.io/v1","version":"v1"}}]}""",
+            "/api/v1" => """{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"services","singularName":"service","namespaced":true,"kind":"Service","verbs":["get","list"]},{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get","list"]}]}""",
+            "/apis/discovery.k8s.io/v1" => """{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"discovery.k8s.io/v1","resources":[{"name":"endpointslices","singularName":"endpointslice","namespaced":true,"kind":"EndpointSlice","verbs":["get","list"]}]}""",
+            _ => null,
+        };
+        if (answer is null)
+        {
+            return false;
+        }
+
+        context.Response.ContentType = "application/json";
+        await context.Response.WriteAsync(answer);
+        return true;
     }
 
     /// <summary>The server, until its standard input ends.</summary>
     public static async Task<int> ServeAsync()
     {
         await using var server = await ScriptedApiServer.StartAsync();
+        server.Instead = DiscoverAsync;
         for (var i = 0; i < Services; i++)
         {
             server.Put("/api/v1/services", Meta($"service-{i}", i), version => Json(ServiceOf(i, version), ObjectWriter.Write));
@@ -107,12 +155,9 @@ internal static class ApiReading
             }
 
             PutPod(server, 3, 99);
+            await Console.In.ReadLineAsync();
             Console.WriteLine(server.Version.ToString(CultureInfo.InvariantCulture));
-            while (await Console.In.ReadLineAsync() is not null)
-            {
-            }
-
-            await Task.Delay(5000);
+            await Console.In.ReadLineAsync();
         }
 
         return 0;
@@ -164,7 +209,7 @@ internal static class ApiReading
             PodIP = Address(1, i),
             PodIPs = [new PodIP(Address(1, i))],
             Conditions = [new Condition { Type = "Ready", Status = "True" }, new Condition { Type = "PodScheduled", Status = "True" }],
-            ContainerStatuses = [new ContainerStatus { Name = "web", Ready = true, RestartCount = restarts, State = new ContainerState { Running = new ContainerStateDetail { StartedAt = DateTimeOffset.UnixEpoch.AddSeconds(1_700_000_000 + i) } }, ContainerID = $"containerd://{i:x64}" }],
+            ContainerStatuses = [new ContainerStatus { Name = "web", Ready = true, RestartCount = restarts, State = new ContainerState { Running = new ContainerStateDetail { StartedAt = DateTimeOffset.UnixEpoch.AddSeconds(1_700_000_000 + i) } } }],
         },
     };
 
@@ -182,7 +227,7 @@ internal static class ApiReading
     }
 
     private static void Tell(string what, TimeSpan elapsed, TimeSpan cpu)
-        => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what}: {elapsed.TotalSeconds:0.00} s, {cpu.TotalSeconds:0.00} s of CPU"));
+        => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what}: {elapsed.TotalSeconds:0.00} s, {cpu.TotalSeconds:0.00} s of CPU, collections so far {GC.CollectionCount(0)}/{GC.CollectionCount(1)}/{GC.CollectionCount(2)}, {GC.GetTotalPauseDuration().TotalSeconds:0.00} s, {GC.GetTotalAllocatedBytes() >> 20} MB allocated"));
 
     private static double ResidentMegabytes()
     {

@@ -158,6 +158,8 @@ internal sealed class SceneSettings
             CommandLine.Tell($"traceprobe: going on without the cluster's objects: {e.Message}");
         }
 
+        // Where only one namespace may be read, it is the one that was asked for.
+        _server = NamespaceAsked(parsed) is { } ns && _server is not null ? _server with { Namespace = ns } : _server;
         return _server;
     }
 

@@ -143,7 +143,7 @@ public sealed class ApiClient : IDisposable
         {
             try
             {
-                while (await body.FillAsync(wait: false, cancellation).ConfigureAwait(false))
+                while (await body.FillAsync(1, cancellation).ConfigureAwait(false))
                 {
                 }
 

@@ -16,16 +16,18 @@ internal sealed class JsonStream(Stream stream, int most, TimeSpan stall) : IDis
     private int _end;
 
     /// <summary>What has arrived and was not taken yet.</summary>
-    public ReadOnlySpan<byte> Arrived => _buffer.AsSpan(_start, _end - _start);
+    public Span<byte> Arrived => _buffer.AsSpan(_start, _end - _start);
 
     /// <summary>Takes the first bytes of what has arrived.</summary>
     public void Take(int count) => _start += count;
 
-    /// <summary>Waits for more. Asked again for the same object, it waits for about twice as much, so that what is looked at again and again is little in all.</summary>
+    /// <summary>Waits for more, and for at least as much again as there is: of what is looked at again and again, all together is little.</summary>
+    /// <param name="atLeast">How many bytes more are wanted, if they come; 1 for whatever comes.</param>
+    /// <param name="cancellation">Stops it.</param>
     /// <returns>False at the end.</returns>
     /// <exception cref="ApiException">More than the most that is kept would have to be, or nothing comes any more.</exception>
     /// <exception cref="IOException">The connection broke.</exception>
-    public async ValueTask<bool> FillAsync(bool wait, CancellationToken cancellation)
+    public async ValueTask<bool> FillAsync(int atLeast, CancellationToken cancellation)
     {
         var had = _end - _start;
         if (had >= most)
@@ -39,15 +41,16 @@ internal sealed class JsonStream(Stream stream, int most, TimeSpan stall) : IDis
             (_start, _end) = (0, had);
         }
 
-        if (_end > _buffer.Length / 2 && _buffer.Length < most)
+        var enough = Math.Min(most, had + (atLeast > 1 ? Math.Max(had, atLeast) : 1));
+        if ((enough > _buffer.Length || _end > _buffer.Length / 2) && _buffer.Length < most)
         {
-            var larger = ArrayPool<byte>.Shared.Rent(Math.Min(_buffer.Length * 2, most));
+            var larger = ArrayPool<byte>.Shared.Rent(Math.Min(Math.Max(_buffer.Length * 2, enough), most));
             _buffer.AsSpan(0, _end).CopyTo(larger);
             ArrayPool<byte>.Shared.Return(_buffer);
             _buffer = larger;
         }
 
-        var enough = wait ? Math.Min(_buffer.Length, had * 2) : had + 1;
+        enough = Math.Min(enough, _buffer.Length);
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         do
         {

@@ -9,9 +9,14 @@ namespace TraceProbe.Cluster.Api;
 /// </summary>
 internal sealed class ListPage<T>(Resource<T> resource, ObjectReader objects, Action<T> add)
 {
+    // So many bytes are waited for before the items are looked at again: of an object that is cut, what was seen is looked at twice.
+    private const int AtOnce = 128 * 1024;
+
     private JsonReaderState _state = new(ObjectReader.Options);
-    private int _depth;
+    private bool _isOpen;
+    private bool _isRead;
     private bool _inItems;
+    private bool _isFirst;
     private Member _member;
 
     private enum Member
@@ -32,27 +37,40 @@ internal sealed class ListPage<T>(Resource<T> resource, ObjectReader objects, Ac
     /// <exception cref="ApiException">An object is too large, or the rest does not come.</exception>
     public async Task ReadAsync(JsonStream json, CancellationToken cancellation)
     {
-        while (!Advance(json, out var again))
+        while (!Advance(json))
         {
-            if (!await json.FillAsync(again, cancellation).ConfigureAwait(false))
+            if (!await json.FillAsync(AtOnce, cancellation).ConfigureAwait(false))
             {
                 throw new JsonException("the list ends before its end.");
             }
         }
     }
 
-    // As far as what has arrived goes. True at the list's end; else whether a value that has begun has to be looked at again.
-    private bool Advance(JsonStream json, out bool again)
+    // As far as what has arrived goes. True at the list's end.
+    private bool Advance(JsonStream json)
+    {
+        do
+        {
+            if (_inItems && !TakeItems(json))
+            {
+                return false;
+            }
+        }
+        while (TakeMembers(json) && _inItems);
+        return _isRead;
+    }
+
+    // What is around the items. True when it has come to them, or to the end.
+    private bool TakeMembers(JsonStream json)
     {
         var reader = new Utf8JsonReader(json.Arrived, isFinalBlock: false, _state);
         var good = reader;
-        again = false;
         try
         {
-            while (Step(json.Arrived, ref reader, out again))
+            while (Step(json.Arrived, ref reader))
             {
                 good = reader;
-                if (_depth == 0)
+                if (_isRead || _inItems)
                 {
                     return true;
                 }
@@ -67,64 +85,99 @@ internal sealed class ListPage<T>(Resource<T> resource, ObjectReader objects, Ac
         }
     }
 
-    private bool Step(ReadOnlySpan<byte> arrived, ref Utf8JsonReader reader, out bool again)
+    private bool Step(ReadOnlySpan<byte> arrived, ref Utf8JsonReader reader)
     {
-        again = false;
         if (!reader.Read())
         {
             return false;
         }
 
-        if (_depth == 0)
+        if (!_isOpen)
         {
-            _depth = reader.TokenType == JsonTokenType.StartObject ? 1 : throw new JsonException("a list was expected.");
+            _isOpen = reader.TokenType == JsonTokenType.StartObject ? true : throw new JsonException("a list was expected.");
             return true;
-        }
-
-        if (_inItems)
-        {
-            if (reader.TokenType == JsonTokenType.EndArray)
-            {
-                _inItems = false;
-                return true;
-            }
-
-            return Whole(arrived, ref reader, out again, (ref Utf8JsonReader item) => add(resource.Read(objects, ref item)));
         }
 
         switch (reader.TokenType)
         {
             case JsonTokenType.EndObject:
-                _depth = 0;
+                _isRead = true;
+                return true;
+            case JsonTokenType.EndArray:
                 return true;
             case JsonTokenType.PropertyName:
                 _member = reader.ValueTextEquals("metadata"u8) ? Member.Metadata : reader.ValueTextEquals("items"u8) ? Member.Items : Member.Other;
                 return true;
             case JsonTokenType.StartArray when _member == Member.Items:
-                _inItems = true;
+                (_inItems, _isFirst) = (true, true);
                 return true;
             case JsonTokenType.StartObject when _member == Member.Metadata:
-                return Whole(arrived, ref reader, out again, ReadMetadata);
+                var start = (int)reader.TokenStartIndex;
+                if (!reader.TrySkip())
+                {
+                    return false;
+                }
+
+                var whole = new Utf8JsonReader(arrived[start..(int)reader.BytesConsumed], ObjectReader.Options);
+                whole.Read();
+                ReadMetadata(ref whole);
+                return true;
             default:
-                return Whole(arrived, ref reader, out again, null);
+                return reader.TrySkip();
         }
     }
 
-    private delegate void Reading(ref Utf8JsonReader json);
-
-    // A value that is all there is read, by a reader of its own, which knows that nothing is missing. Of one that is not, nothing has been taken.
-    private static bool Whole(ReadOnlySpan<byte> arrived, ref Utf8JsonReader reader, out bool again, Reading? read)
+    // The items are found by their brackets, and each is then read once. True at the end of the last, which is left for the reader of what is around them.
+    private bool TakeItems(JsonStream json)
     {
-        var start = (int)reader.TokenStartIndex;
-        again = !reader.TrySkip();
-        if (!again && read is not null)
+        while (true)
         {
-            var whole = new Utf8JsonReader(arrived[start..(int)reader.BytesConsumed], ObjectReader.Options);
-            whole.Read();
-            read(ref whole);
+            var text = json.Arrived;
+            var at = AfterSpace(text, 0);
+            if (at < text.Length && text[at] == (byte)']')
+            {
+                json.Take(at);
+                _inItems = false;
+                return true;
+            }
+
+            if (!_isFirst && at < text.Length)
+            {
+                at = text[at] == (byte)',' ? AfterSpace(text, at + 1) : throw new JsonException("a comma was expected between two items.");
+            }
+
+            if (at == text.Length)
+            {
+                return false;
+            }
+
+            if (text[at] != (byte)'{')
+            {
+                throw new JsonException("an object was expected among the items.");
+            }
+
+            var length = ObjectText.LengthOf(text[at..], 1, out var unread);
+            if (length < 0)
+            {
+                return false;
+            }
+
+            var item = new Utf8JsonReader(ObjectText.Without(text.Slice(at, length), unread), ObjectReader.Options);
+            item.Read();
+            add(resource.Read(objects, ref item));
+            json.Take(at + length);
+            _isFirst = false;
+        }
+    }
+
+    private static int AfterSpace(ReadOnlySpan<byte> text, int at)
+    {
+        while (at < text.Length && text[at] is (byte)' ' or (byte)'\n' or (byte)'\r' or (byte)'\t')
+        {
+            at++;
         }
 
-        return !again;
+        return at;
     }
 
     private void ReadMetadata(ref Utf8JsonReader json)

@@ -17,6 +17,7 @@ public sealed class LiveCluster : IAsyncDisposable
     private readonly ApiClient _client;
     private readonly CancellationTokenSource _stop = new();
     private readonly Lock _asked = new();
+    private readonly ObjectReader _objects = new();
     private readonly Reflector<Service> _services;
     private readonly Reflector<Pod> _pods;
     private readonly Reflector<Node> _nodes;
@@ -34,12 +35,12 @@ public sealed class LiveCluster : IAsyncDisposable
     private LiveCluster(ApiClient client)
     {
         _client = client;
-        _services = new(client, Resources.Services);
-        _pods = new(client, Resources.Pods);
-        _nodes = new(client, Resources.Nodes);
-        _namespaces = new(client, Resources.Namespaces);
-        _policies = new(client, Resources.NetworkPolicies);
-        _events = new(client, Resources.Events);
+        _services = new(client, Resources.Services, new ObjectReader(_objects));
+        _pods = new(client, Resources.Pods, new ObjectReader(_objects));
+        _nodes = new(client, Resources.Nodes, new ObjectReader(_objects));
+        _namespaces = new(client, Resources.Namespaces, new ObjectReader(_objects));
+        _policies = new(client, Resources.NetworkPolicies, new ObjectReader(_objects));
+        _events = new(client, Resources.Events, new ObjectReader(_objects));
     }
 
     /// <summary>
@@ -180,10 +181,10 @@ public sealed class LiveCluster : IAsyncDisposable
     {
         if (version is not null)
         {
-            return (_slices = new(_client, Resources.EndpointSlices(version))).ListAsync(cancellation);
+            return (_slices = new(_client, Resources.EndpointSlices(version), new ObjectReader(_objects))).ListAsync(cancellation);
         }
 
-        return (_endpoints = new(_client, Resources.Endpoints)).ListAsync(cancellation);
+        return (_endpoints = new(_client, Resources.Endpoints, new ObjectReader(_objects))).ListAsync(cancellation);
     }
 
     // {"kind":"APIGroup","name":"discovery.k8s.io","versions":[{"groupVersion":"discovery.k8s.io/v1","version":"v1"}],…}; null where there is none.
@@ -244,7 +245,7 @@ public sealed class LiveCluster : IAsyncDisposable
         using var json = await _client.GetAsync(path, _client.Options.Stall, cancellation).ConfigureAwait(false);
         try
         {
-            while (await json.FillAsync(wait: true, cancellation).ConfigureAwait(false))
+            while (await json.FillAsync(1, cancellation).ConfigureAwait(false))
             {
             }
         }

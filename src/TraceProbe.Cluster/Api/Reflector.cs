@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using TraceProbe.Core.Cluster;
 
@@ -10,18 +11,22 @@ namespace TraceProbe.Cluster.Api;
 /// and lists anew when the server no longer knows that version. What is missing from a list was deleted while nobody watched: the list
 /// takes the place of everything that was known (client-go, tools/cache/reflector.go).
 /// </summary>
-internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
+/// <param name="client">Asks the server.</param>
+/// <param name="resource">The kind.</param>
+/// <param name="objects">Reads the objects; what they have in common with those of other kinds is kept once where readers share that.</param>
+internal sealed class Reflector<T>(ApiClient client, Resource<T> resource, ObjectReader objects)
 {
     private readonly Lock _lock = new();
-    private readonly ObjectReader _objects = new();
-    private Dictionary<(string? Namespace, string Name), T> _known = [];
+    private Resource<T>? _resource;
+    private Unread? _elsewhere;
+    private Known? _known;
     private ImmutableArray<T>? _array;
     private Unread? _unread;
     private string? _version;
     private bool _streams = true;
 
     /// <summary>What it is about.</summary>
-    public Resource<T> Resource => resource;
+    public Resource<T> Resource => _resource ?? resource;
 
     /// <summary>How many changes were applied and how many lists taken since the beginning.</summary>
     public (long Changes, long Lists) Counts { get; private set; }
@@ -33,7 +38,7 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
         {
             lock (_lock)
             {
-                return _array ??= [.. _known.Values];
+                return _array ??= _known?.ToArray() ?? [];
             }
         }
     }
@@ -60,7 +65,7 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
             {
                 try
                 {
-                    await ListOnceAsync(cancellation).ConfigureAwait(false);
+                    await ListAllowedAsync(cancellation).ConfigureAwait(false);
                     return;
                 }
                 catch (ApiException e) when (e.IsExpired && attempt < client.Options.Attempts)
@@ -88,7 +93,7 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
             {
                 if (!isListed && !await ListByStreamAsync(cancellation).ConfigureAwait(false))
                 {
-                    await ListOnceAsync(cancellation).ConfigureAwait(false);
+                    await ListAllowedAsync(cancellation).ConfigureAwait(false);
                 }
 
                 isListed = true;
@@ -122,16 +127,40 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
         }
     }
 
+    // Who may not read all of a cluster may mostly read the namespace that is his.
+    private async Task ListAllowedAsync(CancellationToken cancellation)
+    {
+        (_resource, _elsewhere) = (resource, null);
+        try
+        {
+            await ListOnceAsync(cancellation).ConfigureAwait(false);
+        }
+        catch (ApiException e) when (e.Status == 403 && resource.IsNamespaced)
+        {
+            (_resource, _elsewhere) = (resource.In(client.Server.Namespace), new Unread(resource.Name, $"Only those of namespace {client.Server.Namespace} may be read: {e.Message}"));
+            try
+            {
+                await ListOnceAsync(cancellation).ConfigureAwait(false);
+            }
+            catch (ApiException)
+            {
+                // Not even that: what it was refused at first says more.
+                (_resource, _elsewhere) = (resource, null);
+                throw e;
+            }
+        }
+    }
+
     private async Task ListOnceAsync(CancellationToken cancellation)
     {
-        var found = new Dictionary<(string?, string), T>();
+        var found = new Known(KeyOf);
         string? next = null;
         string? version = null;
         do
         {
             var limit = string.Create(CultureInfo.InvariantCulture, $"limit={client.Options.PageSize}");
-            var page = new ListPage<T>(resource, _objects, one => Add(found, one));
-            using (var json = await client.GetAsync(next is null ? resource.Query(limit) : resource.Query(limit, $"continue={Uri.EscapeDataString(next)}"), client.Options.Stall, cancellation).ConfigureAwait(false))
+            var page = new ListPage<T>(resource, objects, one => Add(found, one));
+            using (var json = await client.GetAsync(next is null ? Resource.Query(limit) : Resource.Query(limit, $"continue={Uri.EscapeDataString(next)}"), client.Options.Stall, cancellation).ConfigureAwait(false))
             {
                 await Told(() => page.ReadAsync(json, cancellation)).ConfigureAwait(false);
             }
@@ -148,20 +177,20 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
         Replace(found, version);
     }
 
-    private void Add(Dictionary<(string?, string), T> found, T one)
+    private void Add(Known found, T one)
     {
-        found[KeyOf(one)] = one;
+        found.Put(one);
         if (found.Count > client.Options.MostObjects)
         {
             throw new ApiException($"There are more than {client.Options.MostObjects} {resource.Name}.");
         }
     }
 
-    private void Replace(Dictionary<(string?, string), T> found, string? version)
+    private void Replace(Known found, string? version)
     {
         lock (_lock)
         {
-            (_known, _array, _version, _unread) = (found, null, version, null);
+            (_known, _array, _version, _unread) = (found, null, version, _elsewhere);
             Counts = (Counts.Changes, Counts.Lists + 1);
         }
     }
@@ -192,9 +221,9 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
         // client-go's five to ten minutes; servers end a watch then by themselves, and not all clients come back at once.
         var seconds = string.Create(CultureInfo.InvariantCulture, $"timeoutSeconds={Random.Shared.Next(300, 600)}");
         var path = initial
-            ? resource.Query("watch=1", "allowWatchBookmarks=true", "sendInitialEvents=true", "resourceVersionMatch=NotOlderThan", seconds)
-            : resource.Query("watch=1", "allowWatchBookmarks=true", $"resourceVersion={_version}", seconds);
-        var found = initial ? new Dictionary<(string?, string), T>() : null;
+            ? Resource.Query("watch=1", "allowWatchBookmarks=true", "sendInitialEvents=true", "resourceVersionMatch=NotOlderThan", seconds)
+            : Resource.Query("watch=1", "allowWatchBookmarks=true", $"resourceVersion={_version}", seconds);
+        var found = initial ? new Known(KeyOf) : null;
         var since = TimeProvider.System.GetTimestamp();
         var told = false;
         using var json = await client.GetAsync(path, client.Options.Silence, cancellation).ConfigureAwait(false);
@@ -208,7 +237,7 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
                     if (end < 0)
                     {
                         scanned = json.Arrived.Length;
-                        if (!await json.FillAsync(wait: false, cancellation).ConfigureAwait(false))
+                        if (!await json.FillAsync(1, cancellation).ConfigureAwait(false))
                         {
                             // What follows the last line's end is half an event; it will come again.
                             return;
@@ -248,9 +277,10 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
     }
 
     // True when with this all initial events are there.
-    private bool Apply(ReadOnlySpan<byte> line, Dictionary<(string?, string), T>? initial)
+    private bool Apply(Span<byte> line, Known? initial)
     {
-        var told = WatchEvent.Parse(line);
+        // {"type":"MODIFIED","object":{"metadata":{…}}}: the object is in the event.
+        var told = WatchEvent.Parse(ObjectText.LengthOf(line, 2, out var unread) < 0 ? line : ObjectText.Without(line, unread));
         switch (told.Type)
         {
             case WatchEventType.Error:
@@ -272,13 +302,13 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
         }
 
         var json = told.Object;
-        var one = resource.Read(_objects, ref json);
+        var one = resource.Read(objects, ref json);
         WatchEvent.End(ref json);
         if (initial is not null)
         {
             if (told.Type == WatchEventType.Deleted)
             {
-                initial.Remove(KeyOf(one));
+                initial.Remove(one);
             }
             else
             {
@@ -292,14 +322,14 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
         {
             if (told.Type == WatchEventType.Deleted)
             {
-                _known.Remove(KeyOf(one));
+                _known!.Remove(one);
             }
             else
             {
-                Add(_known, one);
+                Add(_known!, one);
             }
 
-            (_array, _unread) = (null, null);
+            (_array, _unread) = (null, _elsewhere);
             _version = resource.MetadataOf(one).ResourceVersion ?? _version;
             Counts = (Counts.Changes + 1, Counts.Lists);
         }
@@ -329,5 +359,50 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource)
     {
         var metadata = resource.MetadataOf(one);
         return (metadata.Namespace, metadata.Name.Length > 0 ? metadata.Name : throw new JsonException("an object without a name."));
+    }
+
+    /// <summary>
+    /// Objects by name, each in a place of its own that it keeps as long as it is there: a snapshot of them is a copy of one array, and what is
+    /// made of a snapshot is still right for the next where no object has come or gone.
+    /// </summary>
+    private sealed class Known(Func<T, (string? Namespace, string Name)> keyOf)
+    {
+        private readonly Dictionary<(string? Namespace, string Name), int> _places = [];
+        private readonly List<T> _objects = [];
+
+        public int Count => _objects.Count;
+
+        public void Put(T one)
+        {
+            ref var place = ref CollectionsMarshal.GetValueRefOrAddDefault(_places, keyOf(one), out var isKnown);
+            if (isKnown)
+            {
+                _objects[place] = one;
+            }
+            else
+            {
+                place = _objects.Count;
+                _objects.Add(one);
+            }
+        }
+
+        public void Remove(T one)
+        {
+            if (!_places.Remove(keyOf(one), out var place))
+            {
+                return;
+            }
+
+            // The last one takes its place.
+            var last = _objects[^1];
+            _objects.RemoveAt(_objects.Count - 1);
+            if (place < _objects.Count)
+            {
+                _objects[place] = last;
+                _places[keyOf(last)] = place;
+            }
+        }
+
+        public ImmutableArray<T> ToArray() => [.. _objects];
     }
 }

@@ -17,6 +17,12 @@ internal sealed record Resource<T>(string Name, string Path, ReadObject<T> Read,
     /// <summary>Which of them are wanted, as the server is told; null for all.</summary>
     public string? FieldSelector { get; init; }
 
+    /// <summary>Whether its objects are in namespaces.</summary>
+    public bool IsNamespaced { get; init; } = true;
+
+    /// <summary>Those of one namespace only.</summary>
+    public Resource<T> In(string ns) => this with { Path = Path.Insert(Path.LastIndexOf('/'), $"/namespaces/{Uri.EscapeDataString(ns)}") };
+
     /// <summary>Where some of it is, with everything that a query can say.</summary>
     public string Query(params ReadOnlySpan<string> more)
     {
@@ -37,9 +43,9 @@ internal static class Resources
 
     public static Resource<Pod> Pods { get; } = new("pods", "/api/v1/pods", (ObjectReader objects, ref Utf8JsonReader json) => objects.ReadPod(ref json), p => p.Metadata);
 
-    public static Resource<Node> Nodes { get; } = new("nodes", "/api/v1/nodes", (ObjectReader objects, ref Utf8JsonReader json) => objects.ReadNode(ref json), n => n.Metadata);
+    public static Resource<Node> Nodes { get; } = new("nodes", "/api/v1/nodes", (ObjectReader objects, ref Utf8JsonReader json) => objects.ReadNode(ref json), n => n.Metadata) { IsNamespaced = false };
 
-    public static Resource<Namespace> Namespaces { get; } = new("namespaces", "/api/v1/namespaces", (ObjectReader objects, ref Utf8JsonReader json) => objects.ReadNamespace(ref json), n => n.Metadata);
+    public static Resource<Namespace> Namespaces { get; } = new("namespaces", "/api/v1/namespaces", (ObjectReader objects, ref Utf8JsonReader json) => objects.ReadNamespace(ref json), n => n.Metadata) { IsNamespaced = false };
 
     public static Resource<NetworkPolicy> NetworkPolicies { get; } = new("networkpolicies", "/apis/networking.k8s.io/v1/networkpolicies",
         (ObjectReader objects, ref Utf8JsonReader json) => objects.ReadNetworkPolicy(ref json), p => p.Metadata);

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Runtime.InteropServices;
 using TraceProbe.Core.Net;
 
 namespace TraceProbe.Core.Cluster;
@@ -54,10 +53,10 @@ public sealed record ClusterSnapshot
     public bool IsRead(string what) => (what is not ("namespaces" or "networkpolicies" or "events") || AlsoRead.Contains(what)) && !Unread.Any(u => u.What == what);
 
     /// <summary>The Service of that name, or null.</summary>
-    public Service? FindService(string ns, string name) => Index.Services.GetValueOrDefault((ns, name));
+    public Service? FindService(string ns, string name) => Index.Services.Find((ns, name));
 
     /// <summary>The Service that holds this address as a cluster, external or load balancer address, or null.</summary>
-    public Service? FindServiceByAddress(IpAddress address) => Index.ServicesByAddress.GetValueOrDefault(address);
+    public Service? FindServiceByAddress(IpAddress address) => Index.ServicesByAddress.Find(address);
 
     /// <summary>The Service port that takes this port of one of its Service's addresses (<see cref="FindServiceByAddress"/>), or null.</summary>
     /// <param name="at">The address and port.</param>
@@ -66,25 +65,25 @@ public sealed record ClusterSnapshot
         => FindServiceByAddress(at.Address) is { } service ? ServiceMeaning.FindPort(service, at.Port, protocol) : null;
 
     /// <summary>The Pod of that name, or null.</summary>
-    public Pod? FindPod(string ns, string name) => Index.Pods.GetValueOrDefault((ns, name));
+    public Pod? FindPod(string ns, string name) => Index.Pods.Find((ns, name));
 
     /// <summary>The running Pod that holds this address itself (host-network pods share their node's and are left out), or null.</summary>
-    public Pod? FindPodByAddress(IpAddress address) => Index.PodsByAddress.GetValueOrDefault(address);
+    public Pod? FindPodByAddress(IpAddress address) => Index.PodsByAddress.Find(address);
 
     /// <summary>The Node of that name, or null.</summary>
-    public Node? FindNode(string name) => Index.Nodes.GetValueOrDefault(name);
+    public Node? FindNode(string name) => Index.Nodes.Find(name);
 
     /// <summary>The Namespace of that name, or null.</summary>
-    public Namespace? FindNamespace(string name) => Index.Namespaces.GetValueOrDefault(name);
+    public Namespace? FindNamespace(string name) => Index.Namespaces.Find(name);
 
     /// <summary>The NetworkPolicies of a namespace.</summary>
-    public IEnumerable<NetworkPolicy> PoliciesIn(string ns) => Index.Policies.GetValueOrDefault(ns) ?? [];
+    public IEnumerable<NetworkPolicy> PoliciesIn(string ns) => Index.Policies.All(ns);
 
     /// <summary>What was last warned of a Pod, the newest first.</summary>
     public IEnumerable<PodEvent> EventsOf(Pod pod)
     {
         ArgumentNullException.ThrowIfNull(pod);
-        return (Index.Events.GetValueOrDefault((pod.Metadata.Namespace ?? "default", pod.Metadata.Name)) ?? [])
+        return Index.Events.All((pod.Metadata.Namespace ?? "default", pod.Metadata.Name))
             // A pod made anew under its old name (of a StatefulSet) inherits no warnings.
             .Where(e => e.InvolvedObject.Uid is null || pod.Metadata.Uid is null || e.InvolvedObject.Uid == pod.Metadata.Uid || e.InvolvedObject.Uid == pod.Metadata.StaticPodUid)
             .OrderByDescending(e => e.Last);
@@ -94,14 +93,14 @@ public sealed record ClusterSnapshot
     public IEnumerable<EndpointSlice> SlicesOf(Service service)
     {
         ArgumentNullException.ThrowIfNull(service);
-        return Index.Slices.GetValueOrDefault((service.Metadata.Namespace, service.Metadata.Name)) ?? [];
+        return Index.Slices.All((service.Metadata.Namespace, service.Metadata.Name));
     }
 
     /// <summary>The Pods in the Service's namespace that carry all labels of its selector; none when it has no selector.</summary>
     public IEnumerable<Pod> PodsSelectedBy(Service service)
     {
         ArgumentNullException.ThrowIfNull(service);
-        return service.Spec.Selector.IsEmpty ? [] : (Index.PodsByNamespace.GetValueOrDefault(service.Metadata.Namespace ?? "") ?? [])
+        return service.Spec.Selector.IsEmpty ? [] : Index.PodsByNamespace.All(service.Metadata.Namespace ?? "")
             .Where(p => service.Spec.Selector.All(want => p.Metadata.Labels.GetValueOrDefault(want.Key) == want.Value));
     }
 
@@ -117,139 +116,84 @@ public sealed record ClusterSnapshot
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(ClusterDomain, Services, EndpointSlices, Pods, Nodes, Unread);
 
-    // A copy that was made with other objects still holds the index of the original: it is asked what it was made of.
-    private ObjectIndex Index
+    // A copy that was made with other objects still holds the indexes of the original: each is asked what it was made of.
+    private Indexes Index
     {
         get
         {
-            if (field is not { } index || !index.IsOf(this))
+            if (field is not { } index || !index.AreOf(this))
             {
-                field = index = new ObjectIndex(this, field);
+                field = index = new Indexes(this, field);
             }
 
             return index;
         }
     }
 
-    /// <summary>
-    /// The objects by what they are looked up by: one dictionary per question, each made when it is first asked. Of several objects that
-    /// answer, the first counts. Asked by several threads at once, each may make its own, and one of them stays.
-    /// </summary>
-    private sealed class ObjectIndex
+    /// <summary>The objects by what they are looked up by, each index made when it is first asked.</summary>
+    private sealed class Indexes
     {
-        private readonly ImmutableArray<Service> _services;
-        private readonly ImmutableArray<EndpointSlice> _slices;
-        private readonly ImmutableArray<Pod> _pods;
-        private readonly ImmutableArray<Node> _nodes;
-        private readonly ImmutableArray<Namespace> _namespaces;
-        private readonly ImmutableArray<NetworkPolicy> _policies;
-        private readonly ImmutableArray<PodEvent> _events;
-        private readonly Lazy<Dictionary<(string Namespace, string Name), Service>> _servicesByName;
-        private readonly Lazy<Dictionary<IpAddress, Service>> _servicesByAddress;
+        private readonly ClusterSnapshot _of;
         private readonly Lazy<Service?> _clusterDns;
-        private readonly Lazy<Dictionary<(string? Namespace, string Service), List<EndpointSlice>>> _slicesByService;
-        private readonly Lazy<Dictionary<(string Namespace, string Name), Pod>> _podsByName;
-        private readonly Lazy<Dictionary<IpAddress, Pod>> _podsByAddress;
-        private readonly Lazy<Dictionary<string, List<Pod>>> _podsByNamespace;
-        private readonly Lazy<Dictionary<string, Node>> _nodesByName;
-        private readonly Lazy<Dictionary<string, Namespace>> _namespacesByName;
-        private readonly Lazy<Dictionary<string, List<NetworkPolicy>>> _policiesByNamespace;
-        private readonly Lazy<Dictionary<(string Namespace, string Pod), List<PodEvent>>> _eventsByPod;
 
-        /// <summary>An index of a snapshot.</summary>
+        /// <summary>The indexes of a snapshot.</summary>
         /// <param name="of">The snapshot.</param>
-        /// <param name="last">That of the snapshot it was made from, or null: what is about objects that are still the same is taken over.</param>
-        public ObjectIndex(ClusterSnapshot of, ObjectIndex? last)
+        /// <param name="last">Those of the snapshot it was made from, or null: what is still right is taken over.</param>
+        public Indexes(ClusterSnapshot of, Indexes? last)
         {
-            (_services, _slices, _pods, _nodes) = (of.Services, of.EndpointSlices, of.Pods, of.Nodes);
-            (_namespaces, _policies, _events) = (of.Namespaces, of.NetworkPolicies, of.Events);
-            var services = last is not null && last._services == _services ? last : null;
-            _servicesByName = services?._servicesByName ?? Later(_services, all => First(all, s => (s.Metadata.Namespace ?? "default", s.Metadata.Name)));
-            _servicesByAddress = services?._servicesByAddress ?? Later(_services, all => ByAddress(all, s => s.Spec.ClusterIPs.Append(s.Spec.ClusterIP)
-                .Concat(s.Spec.ExternalIPs).Concat(s.Status.LoadBalancer.Ingress.Select(i => i.Ip))));
-            _clusterDns = services?._clusterDns ?? Later(_services, all => DnsMeaning.FindService(all));
-            _slicesByService = last is not null && last._slices == _slices ? last._slicesByService
-                : Later(_slices, all => Groups(all.Where(s => s.ServiceName is not null), s => (s.Metadata.Namespace, s.ServiceName!)));
-            var pods = last is not null && last._pods == _pods ? last : null;
-            _podsByName = pods?._podsByName ?? Later(_pods, all => First(all, p => (p.Metadata.Namespace ?? "default", p.Metadata.Name)));
-            _podsByAddress = pods?._podsByAddress ?? Later(_pods, all => ByAddress(all.Where(p => !p.Spec.HostNetwork && p.Status.Phase is not ("Succeeded" or "Failed")),
-                p => p.Status.PodIPs.Select(i => (string?)i.Ip).Append(p.Status.PodIP)));
-            _podsByNamespace = pods?._podsByNamespace ?? Later(_pods, all => Groups(all, p => p.Metadata.Namespace ?? ""));
-            _nodesByName = last is not null && last._nodes == _nodes ? last._nodesByName : Later(_nodes, all => First(all, n => n.Metadata.Name));
-            _namespacesByName = last is not null && last._namespaces == _namespaces ? last._namespacesByName : Later(_namespaces, all => First(all, n => n.Metadata.Name));
-            _policiesByNamespace = last is not null && last._policies == _policies ? last._policiesByNamespace : Later(_policies, all => Groups(all, p => p.Metadata.Namespace ?? "default"));
-            _eventsByPod = last is not null && last._events == _events ? last._eventsByPod
-                : Later(_events, all => Groups(all, e => (e.InvolvedObject.Namespace ?? e.Metadata.Namespace ?? "default", e.InvolvedObject.Name)));
+            // Holds the objects and not the snapshot, which may hold older indexes.
+            _of = new ClusterSnapshot { Services = of.Services, EndpointSlices = of.EndpointSlices, Pods = of.Pods, Nodes = of.Nodes, Namespaces = of.Namespaces, NetworkPolicies = of.NetworkPolicies, Events = of.Events };
+            Services = new(of.Services, static s => [(s.Metadata.Namespace ?? "default", s.Metadata.Name)], last?.Services);
+            ServicesByAddress = new(of.Services, static s => Addresses([s.Spec.ClusterIP, .. s.Spec.ClusterIPs, .. s.Spec.ExternalIPs, .. s.Status.LoadBalancer.Ingress.Select(i => i.Ip)]), last?.ServicesByAddress);
+            _clusterDns = last is not null && last._of.Services == of.Services ? last._clusterDns : new(() => DnsMeaning.FindService(_of.Services), LazyThreadSafetyMode.PublicationOnly);
+            Slices = new(of.EndpointSlices, static s => s.ServiceName is { } service ? [(s.Metadata.Namespace, service)] : [], last?.Slices);
+            Pods = new(of.Pods, static p => [(p.Metadata.Namespace ?? "default", p.Metadata.Name)], last?.Pods);
+            PodsByAddress = new(of.Pods, static p => p.Spec.HostNetwork || p.Status.Phase is "Succeeded" or "Failed" ? [] : Addresses([p.Status.PodIP, .. p.Status.PodIPs.Select(i => i.Ip)]), last?.PodsByAddress);
+            PodsByNamespace = new(of.Pods, static p => [p.Metadata.Namespace ?? ""], last?.PodsByNamespace);
+            Nodes = new(of.Nodes, static n => [n.Metadata.Name], last?.Nodes);
+            Namespaces = new(of.Namespaces, static n => [n.Metadata.Name], last?.Namespaces);
+            Policies = new(of.NetworkPolicies, static p => [p.Metadata.Namespace ?? "default"], last?.Policies);
+            Events = new(of.Events, static e => [(e.InvolvedObject.Namespace ?? e.Metadata.Namespace ?? "default", e.InvolvedObject.Name)], last?.Events);
         }
 
-        public Dictionary<(string Namespace, string Name), Service> Services => _servicesByName.Value;
+        public ObjectIndex<(string Namespace, string Name), Service> Services { get; }
 
-        public Dictionary<IpAddress, Service> ServicesByAddress => _servicesByAddress.Value;
+        public ObjectIndex<IpAddress, Service> ServicesByAddress { get; }
 
         public Service? ClusterDns => _clusterDns.Value;
 
-        public Dictionary<(string? Namespace, string Service), List<EndpointSlice>> Slices => _slicesByService.Value;
+        public ObjectIndex<(string? Namespace, string Service), EndpointSlice> Slices { get; }
 
-        public Dictionary<(string Namespace, string Name), Pod> Pods => _podsByName.Value;
+        public ObjectIndex<(string Namespace, string Name), Pod> Pods { get; }
 
-        public Dictionary<IpAddress, Pod> PodsByAddress => _podsByAddress.Value;
+        public ObjectIndex<IpAddress, Pod> PodsByAddress { get; }
 
-        public Dictionary<string, List<Pod>> PodsByNamespace => _podsByNamespace.Value;
+        public ObjectIndex<string, Pod> PodsByNamespace { get; }
 
-        public Dictionary<string, Node> Nodes => _nodesByName.Value;
+        public ObjectIndex<string, Node> Nodes { get; }
 
-        public Dictionary<string, Namespace> Namespaces => _namespacesByName.Value;
+        public ObjectIndex<string, Namespace> Namespaces { get; }
 
-        public Dictionary<string, List<NetworkPolicy>> Policies => _policiesByNamespace.Value;
+        public ObjectIndex<string, NetworkPolicy> Policies { get; }
 
-        public Dictionary<(string Namespace, string Pod), List<PodEvent>> Events => _eventsByPod.Value;
+        public ObjectIndex<(string Namespace, string Pod), PodEvent> Events { get; }
 
-        public bool IsOf(ClusterSnapshot snapshot)
-            => _services == snapshot.Services && _slices == snapshot.EndpointSlices && _pods == snapshot.Pods && _nodes == snapshot.Nodes
-                && _namespaces == snapshot.Namespaces && _policies == snapshot.NetworkPolicies && _events == snapshot.Events;
+        public bool AreOf(ClusterSnapshot snapshot)
+            => _of.Services == snapshot.Services && _of.EndpointSlices == snapshot.EndpointSlices && _of.Pods == snapshot.Pods && _of.Nodes == snapshot.Nodes
+                && _of.Namespaces == snapshot.Namespaces && _of.NetworkPolicies == snapshot.NetworkPolicies && _of.Events == snapshot.Events;
 
-        // Holds the objects and not the snapshot, which may be long replaced.
-        private static Lazy<TIndex> Later<T, TIndex>(ImmutableArray<T> objects, Func<ImmutableArray<T>, TIndex> make) => new(() => make(objects), LazyThreadSafetyMode.PublicationOnly);
-
-        private static Dictionary<TKey, T> First<TKey, T>(ImmutableArray<T> objects, Func<T, TKey> key)
-            where TKey : notnull
+        private static ImmutableArray<IpAddress> Addresses(ReadOnlySpan<string?> texts)
         {
-            var found = new Dictionary<TKey, T>(objects.Length);
-            foreach (var one in objects)
+            var found = ImmutableArray.CreateBuilder<IpAddress>(texts.Length);
+            foreach (var text in texts)
             {
-                found.TryAdd(key(one), one);
-            }
-
-            return found;
-        }
-
-        private static Dictionary<IpAddress, T> ByAddress<T>(IEnumerable<T> objects, Func<T, IEnumerable<string?>> addresses)
-        {
-            var found = new Dictionary<IpAddress, T>();
-            foreach (var one in objects)
-            {
-                foreach (var text in addresses(one))
+                if (IpAddress.TryParse(text, null, out var address) && !found.Contains(address))
                 {
-                    if (IpAddress.TryParse(text, null, out var address))
-                    {
-                        found.TryAdd(address, one);
-                    }
+                    found.Add(address);
                 }
             }
 
-            return found;
-        }
-
-        private static Dictionary<TKey, List<T>> Groups<TKey, T>(IEnumerable<T> objects, Func<T, TKey> key)
-            where TKey : notnull
-        {
-            var found = new Dictionary<TKey, List<T>>();
-            foreach (var one in objects)
-            {
-                (CollectionsMarshal.GetValueRefOrAddDefault(found, key(one), out _) ??= []).Add(one);
-            }
-
-            return found;
+            return found.DrainToImmutable();
         }
     }
 }

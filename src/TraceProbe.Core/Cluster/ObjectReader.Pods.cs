@@ -507,7 +507,7 @@ public sealed partial class ObjectReader
 
     private static ContainerStatus ReadContainerStatus(ObjectReader reader, ref Utf8JsonReader json)
     {
-        string? name = null, id = null;
+        string? name = null;
         var ready = false;
         bool? started = null;
         var restarts = 0;
@@ -539,17 +539,13 @@ public sealed partial class ObjectReader
             {
                 last = reader.ReadContainerState(ref json);
             }
-            else if (member.SequenceEqual("containerID"u8))
-            {
-                id = OwnText(ref json);
-            }
             else
             {
                 json.Skip();
             }
         }
 
-        return new ContainerStatus { Name = name!, Ready = ready, Started = started, RestartCount = restarts, State = state!, LastState = last!, ContainerID = id };
+        return new ContainerStatus { Name = name!, Ready = ready, Started = started, RestartCount = restarts, State = state!, LastState = last! };
     }
 
     private ContainerState ReadContainerState(ref Utf8JsonReader json)

@@ -8,7 +8,7 @@ namespace TraceProbe.Core.Cluster;
 /// <summary>
 /// Reads objects of the Kubernetes API straight from UTF-8 JSON: only the fields TraceProbe uses, in one pass, without a tree in between.
 /// A null is read as absent, since Go writes it for an empty list. What objects have in common (names, labels, states) is kept once for
-/// all that one reader reads; a reader is for one thread at a time.
+/// all that one reader reads, and those made from it; a reader is for one thread at a time.
 /// </summary>
 /// <remarks>
 /// Each method is called with the JSON reader on the object's opening brace, with all of the object in its buffer, and leaves it on the
@@ -17,8 +17,19 @@ namespace TraceProbe.Core.Cluster;
 /// </remarks>
 public sealed partial class ObjectReader
 {
-    private readonly SharedValues _shared = new();
+    private readonly SharedValues _shared;
     private KeyValuePair<string, string>[] _entries = new KeyValuePair<string, string>[16];
+
+    /// <summary>A reader of its own.</summary>
+    public ObjectReader() => _shared = new();
+
+    /// <summary>A reader, for another thread, that keeps what objects have in common together with an earlier one: a pod's name, UID and addresses stand in its endpoint, too.</summary>
+    /// <param name="other">The earlier one.</param>
+    public ObjectReader(ObjectReader other)
+    {
+        ArgumentNullException.ThrowIfNull(other);
+        _shared = other._shared;
+    }
 
     /// <summary>Options for the JSON reader: objects may be deeper than the 64 levels that are the default.</summary>
     public static JsonReaderOptions Options { get; } = new() { MaxDepth = 128 };

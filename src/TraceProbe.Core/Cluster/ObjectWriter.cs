@@ -320,7 +320,6 @@ public static class ObjectWriter
         json.WriteNumber("restartCount"u8, container.RestartCount);
         Write(json, "state"u8, container.State);
         Write(json, "lastState"u8, container.LastState);
-        Text(json, "containerID"u8, container.ContainerID);
     }
 
     private static void Write(Utf8JsonWriter json, ReadOnlySpan<byte> name, Probe? probe)

@@ -270,9 +270,6 @@ public sealed record ContainerStatus
 
     /// <summary>Its state before the last restart.</summary>
     public ContainerState LastState { get; init => field = value ?? new(); } = new();
-
-    /// <summary>Its runtime's name for it, such as <c>containerd://…</c>.</summary>
-    public string? ContainerID { get; init; }
 }
 
 /// <summary>core/v1 ContainerState: at most one is given.</summary>

@@ -2,21 +2,24 @@ using System.Collections.Immutable;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 
 namespace TraceProbe.Core.Cluster;
 
 /// <summary>
 /// Keeps what objects have in common once: node names, labels, container states, whole lists of conditions. A cache of bounded size and not
-/// a dictionary: what it no longer knows is merely kept twice, and no choice of names can make it slow or large.
+/// a dictionary: what it no longer knows is merely kept twice, and no choice of names can make it slow or large. Several threads may ask at
+/// once without a lock for the same reason: what one of them overwrites is only forgotten, and nothing is taken that was not compared.
 /// </summary>
 internal sealed class SharedValues
 {
     private const int LongestText = 128;
     private const int Ways = 4;
     private const int FirstSlots = 1 << 9;
-    private const int MostSlots = 1 << 18;
+    private const int MostSlots = 1 << 17;
 
+    private readonly Lock _growing = new();
     private string?[] _texts = new string?[FirstSlots];
     private object?[] _values = new object?[FirstSlots];
     private int _newTexts;
@@ -37,17 +40,12 @@ internal sealed class SharedValues
             return "";
         }
 
-        var hash = 2166136261u;
-        foreach (var b in bytes)
+        if (!Ascii.IsValid(bytes))
         {
-            if (b >= 0x80)
-            {
-                return json.GetString()!;
-            }
-
-            hash = (hash ^ b) * 16777619;
+            return json.GetString()!;
         }
 
+        var hash = Hash(bytes);
         var set = SetOf(_texts, hash);
         foreach (var known in set)
         {
@@ -56,7 +54,7 @@ internal sealed class SharedValues
                 break;
             }
 
-            if (Same(known, bytes))
+            if (Ascii.Equals(bytes, known))
             {
                 return known;
             }
@@ -66,8 +64,7 @@ internal sealed class SharedValues
         Remember(set, text);
         if (++_newTexts > _texts.Length / 2 && _texts.Length < MostSlots)
         {
-            Grow(ref _texts, static known => Hash(known));
-            _newTexts = 0;
+            GrowTexts();
         }
 
         return text;
@@ -189,33 +186,22 @@ internal sealed class SharedValues
         return true;
     }
 
-    private static bool Same(string known, ReadOnlySpan<byte> ascii)
+    // Eight bytes at a time: names and UIDs are long.
+    private static uint Hash(ReadOnlySpan<byte> ascii)
     {
-        if (known.Length != ascii.Length)
+        var hash = (ulong)ascii.Length;
+        while (ascii.Length >= sizeof(ulong))
         {
-            return false;
+            hash = (BitOperations.RotateLeft(hash, 5) ^ MemoryMarshal.Read<ulong>(ascii)) * 0x9e3779b97f4a7c15;
+            ascii = ascii[sizeof(ulong)..];
         }
 
-        for (var i = 0; i < ascii.Length; i++)
+        foreach (var b in ascii)
         {
-            if (known[i] != ascii[i])
-            {
-                return false;
-            }
+            hash = (BitOperations.RotateLeft(hash, 5) ^ b) * 0x9e3779b97f4a7c15;
         }
 
-        return true;
-    }
-
-    private static uint Hash(string ascii)
-    {
-        var hash = 2166136261u;
-        foreach (var c in ascii)
-        {
-            hash = (hash ^ c) * 16777619;
-        }
-
-        return hash;
+        return (uint)(hash >> 32);
     }
 
     private static uint Mixed(uint hash) => BitOperations.RotateLeft(hash * 0x9e3779b1, 15);
@@ -234,25 +220,42 @@ internal sealed class SharedValues
     // Values are not put over: their hashes are those of references, which only their parts know.
     private void GrowValues()
     {
-        if (++_newValues > _values.Length / 2 && _values.Length < MostSlots)
+        if (++_newValues <= _values.Length / 2 || _values.Length >= MostSlots)
         {
-            _values = new object?[_values.Length * 4];
-            _newValues = 0;
+            return;
+        }
+
+        lock (_growing)
+        {
+            if (_newValues > _values.Length / 2)
+            {
+                _values = new object?[_values.Length * 4];
+                _newValues = 0;
+            }
         }
     }
 
-    private static void Grow<T>(ref T?[] slots, Func<T, uint> hash)
-        where T : class
+    private void GrowTexts()
     {
-        var larger = new T?[slots.Length * 4];
-        foreach (var known in slots)
+        lock (_growing)
         {
-            if (known is not null)
+            if (_newTexts <= _texts.Length / 2)
             {
-                Remember(SetOf(larger, hash(known)), known);
+                return;
             }
-        }
 
-        slots = larger;
+            Span<byte> ascii = stackalloc byte[LongestText];
+            var larger = new string?[_texts.Length * 4];
+            foreach (var known in _texts)
+            {
+                if (known is not null)
+                {
+                    Remember(SetOf(larger, Hash(ascii[..Encoding.ASCII.GetBytes(known, ascii)])), known);
+                }
+            }
+
+            _texts = larger;
+            _newTexts = 0;
+        }
     }
 }

@@ -61,6 +61,35 @@ public class LiveClusterTests
     }
 
     [Fact]
+    public async Task OnlyOneNamespaceAllowed_ItIsReadAndFollowed_AndTheRestNamedAsUnread()
+    {
+        await using var server = await ScriptedApiServer.StartAsync();
+        Fill(server, 20);
+        var refuse = Refuse(path => !path.Contains("/namespaces/default/", StringComparison.Ordinal) && path != "/apis/discovery.k8s.io");
+        server.Instead = async context =>
+        {
+            if (await refuse(context))
+            {
+                return true;
+            }
+
+            // The script has its objects in one namespace.
+            context.Request.Path = context.Request.Path.Value!.Replace("/namespaces/default", "", StringComparison.Ordinal);
+            return false;
+        };
+        using var client = new ApiClient(server.Server, Impatient);
+
+        await using var live = await LiveCluster.FollowAsync(client, Token);
+
+        live.Current.Services.Length.ShouldBe(20);
+        live.Current.Unread.Select(u => u.What).ShouldBe(["services", "endpointslices", "pods", "nodes", "namespaces", "networkpolicies", "events"]);
+        live.Current.Unread[0].Why.ShouldStartWith("Only those of namespace default may be read: services is forbidden");
+        server.Put(new Service { Metadata = new ObjectMeta { Name = "newcomer", Namespace = "default" } });
+        await UntilAsync(() => live.Current.FindService("default", "newcomer") is not null, "what is new is seen");
+        live.Current.Unread[0].Why.ShouldStartWith("Only those of namespace default");
+    }
+
+    [Fact]
     public async Task EverythingForbidden_SaysWhatToGrant()
     {
         await using var server = await ScriptedApiServer.StartAsync();
