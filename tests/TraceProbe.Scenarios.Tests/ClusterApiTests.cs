@@ -30,13 +30,14 @@ public sealed class ClusterApiTests(NftLab lab) : IClassFixture<NftLab>
 
         shown.Output.ShouldMatch(@"default +pod/my-nginx-tsyps +1/1 +Running +0 +10\.244\.1\.11 +node-1 +\d+[smh]");
         Kubectl("get", "pods", "-l", "run in (my-nginx)", "--field-selector", "spec.nodeName=node-2", "-o", "name").Output.ShouldBe("pod/my-nginx-wu92j\n");
-        Kubectl("get", "pods", "-A", "--chunk-size=2", "-o", "name").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length.ShouldBe(lab.Lab.Cluster.Pods.Length);
+        Kubectl("get", "pods", "-A", "--chunk-size=2", "-o", "name").Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length.ShouldBe(lab.Lab.Cluster.Pods.Length + 2, "with the two of kube-proxy");
         Kubectl("get", "pod", "nobody").Error.ShouldContain("pods \"nobody\" not found");
     }
 
     [Theory]
     [InlineData("wrong-target-port", FailureClass.WrongTargetPort)]
     [InlineData("wrong-labels", FailureClass.SelectorMatchesNothing)]
+    [InlineData("proxy-rules-missing", FailureClass.ProxyRulesMissing)]
     public void FailureOnANode_IsNamedThroughTheApi_AndKubectlMendsItAsTheVerdictSays(string fault, FailureClass expected)
     {
         // Of pods on other nodes a node does not know what listens in them.
@@ -67,6 +68,21 @@ public sealed class ClusterApiTests(NftLab lab) : IClassFixture<NftLab>
             lab.Lab.Mend();
             Kubectl("scale", "deployment", "my-nginx", "--replicas=2").ExitCode.ShouldBe(0);
         }
+    }
+
+    [Fact]
+    public void DeletedKubeProxy_IsMadeAnewUnderAnotherNameAndUid()
+    {
+        string[] select = ["pods", "-n", "kube-system", "-l", "k8s-app=kube-proxy", "--field-selector", "spec.nodeName=node-1"];
+        string[] uid = ["get", .. select, "-o", "jsonpath={.items[*].metadata.uid}"];
+        var before = Kubectl(uid).Output;
+        Guid.TryParse(before, out _).ShouldBeTrue(before);
+
+        Kubectl(["delete", .. select, "--timeout=20s"]).Output.ShouldMatch("pod \"kube-proxy-.{5}\" deleted");
+
+        var after = Kubectl(uid).Output;
+        Guid.TryParse(after, out _).ShouldBeTrue(after);
+        after.ShouldNotBe(before);
     }
 
     [Fact]
@@ -156,7 +172,7 @@ public sealed class ClusterApiTests(NftLab lab) : IClassFixture<NftLab>
         using var client = new ApiClient(Kubeconfig.Load([lab.Lab.KubeconfigPath]).ServerOf(), new ApiClientOptions { PageSize = 2 });
         await using var live = await LiveCluster.FollowAsync(client, Token);
         live.Current.Unread.ShouldBeEmpty();
-        live.Current.Pods.Length.ShouldBe(lab.Lab.Cluster.Pods.Length);
+        live.Current.Pods.Length.ShouldBe(lab.Lab.Cluster.Pods.Length + 2, "with the two of kube-proxy");
         live.Current.FindServiceByAddress(IpAddress.Parse("10.96.0.159"))!.Metadata.Name.ShouldBe("my-nginx");
 
         Kubectl("label", "pod", "ubuntu", "mood=good").ExitCode.ShouldBe(0);

@@ -26,13 +26,14 @@ internal sealed class LabApi
     private static readonly JsonWriterOptions Form = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
     private readonly LabFolder _folder;
+    private readonly KubeProxyPods _proxies = new();
     private readonly ObjectHistory _history;
     private readonly byte[] _token = Encoding.ASCII.GetBytes($"Bearer {RandomNumberGenerator.GetHexString(48, lowercase: true)}");
 
     private LabApi(LabFolder folder)
     {
         _folder = folder;
-        _history = new ObjectHistory(folder.Objects);
+        _history = new ObjectHistory(folder.Objects, _proxies);
     }
 
     /// <summary>Serves until it is cancelled. The kubeconfig is there once it listens.</summary>
@@ -519,9 +520,10 @@ internal sealed class LabApi
                     _folder.Objects.Put(newSlice with { Metadata = Kept(newSlice.Metadata, slice.Metadata) });
                     break;
                 case "DaemonSet" when IsRestart(body):
-                    foreach (var node in LabLayout.Nodes)
+                    foreach (var proxy in _proxies.Pods)
                     {
-                        NewBench().Resume(node.Name);
+                        _proxies.MakeAnew(proxy);
+                        NewBench().Resume(proxy.Spec.NodeName!);
                     }
 
                     new Reconciler(_folder, Record()).Round(forceRules: true);
@@ -622,6 +624,12 @@ internal sealed class LabApi
                     break;
                 case "EndpointSlice":
                     _folder.Objects.Delete("endpointslices", found.Metadata);
+                    break;
+                case "Pod" when _proxies.Pods.FirstOrDefault(p => p.Metadata.Uid == found.Metadata.Uid) is { } proxy:
+                    // A new kube-proxy writes everything anew.
+                    _proxies.MakeAnew(proxy);
+                    NewBench().Resume(proxy.Spec.NodeName!);
+                    new Reconciler(_folder, Record()).Round(forceRules: true);
                     break;
                 case "Pod" when _folder.Objects.Read().FindPod(found.Metadata.Namespace!, found.Metadata.Name) is { } pod:
                     NewBench().Restart([pod]);

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Lab.Api;
@@ -13,7 +14,7 @@ internal sealed record ObjectChange(long Version, string Type, ServedKind Kind, 
 /// What a lab's objects were and are, with versions of the cluster as etcd has them. The objects are files that anybody changes; here is
 /// found out what has changed, a moment after it did.
 /// </summary>
-internal sealed class ObjectHistory(ObjectStore store)
+internal sealed class ObjectHistory(ObjectStore store, KubeProxyPods proxies)
 {
     private const int MostChanges = 1000;
 
@@ -21,7 +22,7 @@ internal sealed class ObjectHistory(ObjectStore store)
     private readonly Dictionary<ServedKind, SortedDictionary<string, (long Version, string Text, ServedObject Object)>> _now = ServedKind.All.ToDictionary(k => k, _ => new SortedDictionary<string, (long, string, ServedObject)>(StringComparer.Ordinal));
     private readonly LinkedList<ObjectChange> _changes = [];
     private TaskCompletionSource _changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private string _fingerprint = "";
+    private (string Files, ImmutableArray<Pod> Proxies) _fingerprint = ("", []);
     private long _version;
     private long _floor;
 
@@ -55,7 +56,7 @@ internal sealed class ObjectHistory(ObjectStore store)
 
     private void Refresh()
     {
-        var fingerprint = store.Fingerprint();
+        var fingerprint = (store.Fingerprint(), proxies.Pods);
         if (fingerprint == _fingerprint)
         {
             return;
@@ -65,6 +66,7 @@ internal sealed class ObjectHistory(ObjectStore store)
         try
         {
             cluster = store.Read();
+            cluster = cluster with { Pods = [.. cluster.Pods, .. proxies.Pods] };
         }
         catch (Exception e) when (e is LabException or IOException)
         {

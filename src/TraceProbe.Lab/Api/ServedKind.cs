@@ -100,7 +100,7 @@ internal sealed record ServedKind(string Group, string Plural, string Kind, bool
     });
 
     private static ServedObject KubeProxy(ClusterSnapshot cluster)
-        => Workload("DaemonSet", "kube-system", "kube-proxy", LabObjects.Labels(("k8s-app", "kube-proxy")), cluster.Nodes.Length, cluster.Nodes.Length, [$"{cluster.Nodes.Length}", $"{cluster.Nodes.Length}"]);
+        => Workload("DaemonSet", "kube-system", "kube-proxy", KubeProxyPods.Labels, cluster.Nodes.Length, cluster.Nodes.Length, [$"{cluster.Nodes.Length}", $"{cluster.Nodes.Length}"]);
 
     private static ServedObject Workload(string kind, string ns, string name, ImmutableSortedDictionary<string, string> labels, int replicas, int ready, ImmutableArray<string> cells)
     {
