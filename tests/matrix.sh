@@ -12,7 +12,8 @@ table=$(awk -F'\t' '
     BEGIN { split("IptablesNft IptablesLegacy Nftables Userspace", modes, " ") }
     { row = $2 ($3 == "" ? "" : " (" $3 ")"); if (!(row in seen)) { seen[row] = 1; rows[++n] = row }
       # right: the class is named, and what mends it was seen to mend it where it is a command
-      cell[row, $1] = $4 == "undetermined" ? "undetermined" : $4 != $2 ? "✗ " $4 : $5 == "" ? "named" : $5 == "healthy" || $5 == "slower-than-baseline" ? "named, mended" : "named, ✗ mend" }
+      # what has a command that was not tried only shows where to look; the others have none
+      cell[row, $1] = $4 == "undetermined" ? "undetermined" : $4 != $2 ? "✗ " $4 : $5 == "" ? ($7 ~ /^\(/ ? "named" : "named, shown") : $5 == "healthy" || $5 == "slower-than-baseline" ? "named, mended" : "named, ✗ mend" }
     END {
         print "| fault | iptables-nft | iptables-legacy | nftables | userspace |"
         print "|---|---|---|---|---|"

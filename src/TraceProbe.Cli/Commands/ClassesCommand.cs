@@ -43,6 +43,17 @@ internal static class ClassesCommand
         page.Row(2, new Cell("stage", 8, Ink.Dim), new Cell(info.Stage is { } stage ? TextReport.Name(stage) : "-"));
         page.Row(2, new Cell("symptom", 8, Ink.Dim), new Cell(info.Symptom));
         page.Row(2, new Cell("mend", 8, Ink.Dim), new Cell(info.Mend));
+        var others = info.LookAlikes.Select(l => (FailureClassInfo.Of(l.OtherThan(info.Class)).Name, l.ToldApart)).ToList();
+        if (others.Count > 0)
+        {
+            page.Heading("Looks like");
+            var width = others.Max(o => o.Name.Length);
+            foreach (var (other, toldApart) in others)
+            {
+                page.Row(2, new Cell(other, width), new Cell(toldApart, 0, Ink.Dim));
+            }
+        }
+
         return page.ToString();
     }
 

@@ -251,7 +251,7 @@ internal static class TextReport
             page.Blank();
             page.Verbatim(mend.Command, 4, Ink.Command);
             page.Blank();
-            page.Paragraph(mend.On is null ? "Run it wherever kubectl reaches the cluster." : $"Run it on {mend.On}.", 2, Ink.Dim);
+            page.Paragraph($"{(mend.OnlyShows == true ? "It shows where to look, and changes nothing by itself. " : "")}{(mend.On is null ? "Run it wherever kubectl reaches the cluster." : $"Run it on {mend.On}.")}", 2, Ink.Dim);
         }
     }
 

@@ -176,7 +176,7 @@ public static class Diagnose
             Objects = [.. first.Objects.Distinct()],
             Evidence = [.. first.Evidence.Distinct()],
             Mend = first.Mend,
-            AlsoFound = [.. findings.Skip(1).Select(f => f.Class).Where(k => k != first.Class && k != FailureClass.Undetermined).Distinct()],
+            AlsoFound = [.. findings.Skip(1).Select(f => f.Class).Concat(Further(c, first)).Where(k => k != first.Class && k != FailureClass.Undetermined && !IsHow(first.Class, k)).Distinct()],
             NotSeen = [.. first.NotSeen, .. notSeen, .. lost > 0 ? [LostWords(lost)] : Array.Empty<string>()],
         };
     }
@@ -219,6 +219,13 @@ public static class Diagnose
             }
         }
     }
+
+    // What only carries the first out is no second failure: kube-proxy's own drop for a policy or a range, the closed port of a pod that was asked at another.
+    private static bool IsHow(FailureClass first, FailureClass other) => (first, other) is (FailureClass.NoLocalEndpoints or FailureClass.SourceRangeDenied, FailureClass.DroppedByRule)
+        or (FailureClass.HeadlessPortNotRemapped, FailureClass.NoListener);
+
+    private static IEnumerable<FailureClass> Further(Case c, Finding first)
+        => c.Meant?.Service is { } service && c.Port is { } port && FailureClassInfo.Of(first.Class).Stage is { } stage ? new FurtherOn(c, service, port).Behind(stage) : [];
 
     private static bool Leads(Case c, Service service, Connection main)
         => ServiceMeant.AddressesOf(service).Contains(main.Asked.Destination.Address) || c.IsOfService(main.Asked.Destination.Address)

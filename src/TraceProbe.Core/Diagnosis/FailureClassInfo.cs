@@ -276,6 +276,9 @@ public sealed record FailureClassInfo(FailureClass Class, string Name, Stage? St
             "Look at the stage that the verdict names."),
     ];
 
+    /// <summary>The classes that look the same to the application, with what tells them apart from this one.</summary>
+    public IEnumerable<LookAlike> LookAlikes => LookAlike.All.Where(l => l.One == Class || l.Other == Class);
+
     /// <summary>What is told about a class.</summary>
     public static FailureClassInfo Of(FailureClass failure) => All[(int)failure];
 

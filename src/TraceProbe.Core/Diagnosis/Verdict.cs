@@ -53,7 +53,15 @@ public sealed record Evidence(EvidenceSource Source, string Text, long? Nanoseco
 /// <param name="Text">What to do, in a sentence.</param>
 /// <param name="Command">The exact command; null when no single command mends it.</param>
 /// <param name="On">Where to run the command, such as <c>node-1</c>; null when kubectl reaches it from anywhere.</param>
-public sealed record Mend(string Text, string? Command, string? On = null);
+public sealed record Mend(string Text, string? Command, string? On = null)
+{
+    /// <summary>
+    /// True when the command shows where to look, or opens an editor, and mends nothing itself: there a person has to decide. Null when it mends, or there is
+    /// none.
+    /// </summary>
+    public bool? OnlyShows => Command is not null && Command.Split(' ') is ["kubectl", "logs" or "get" or "describe" or "edit", ..] && !Command.Contains("| kubectl", StringComparison.Ordinal)
+        || Command == "ip route" ? true : null;
+}
 
 /// <summary>Why the request failed, or that it did not: a named disagreement between accounts, with its evidence.</summary>
 public sealed record Verdict

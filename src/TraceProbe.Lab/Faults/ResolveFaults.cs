@@ -285,8 +285,9 @@ internal static class ResolveFaults
     {
         File.WriteAllText(DnsRecords.OutsideHostsPath(b.Folder), hosts);
         LabProcesses.Signal(b.Folder, LabNetwork.Outside, "dnsmasq", ProcessTable.SigHup);
-        // It reads the file when it next comes round to it, and tells nobody.
-        Thread.Sleep(250);
+        // It reads the file when it next comes round to it, and tells nobody. What the cluster's DNS was told before, it forgets.
+        Thread.Sleep(100);
+        LabProcesses.Signal(b.Folder, b.Dns.Metadata.Name, "dnsmasq", ProcessTable.SigHup);
     }
 
     private static string OutsideHostsOf(Bench b) => File.ReadAllText(DnsRecords.OutsideHostsPath(b.Folder));
