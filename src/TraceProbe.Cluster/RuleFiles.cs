@@ -2,14 +2,16 @@ using System.Collections.Immutable;
 using System.Globalization;
 using System.IO.Compression;
 using System.Text;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
 using TraceProbe.Core.Rules;
 
 namespace TraceProbe.Cluster;
 
 /// <summary>
 /// A node's rules as they were saved: what <c>iptables-save</c>, <c>ip6tables-save</c> (with or without <c>-c</c>), <c>nft -j list ruleset</c>,
-/// <c>ipvsadm -Sn</c>, <c>ipset save</c> and <c>ip route show table all</c> printed, each in a file, gzipped or not, told apart by what is in them. Of a folder, the files that are none of
-/// these are passed over, and of two dumps of the same rules the one with counters is taken.
+/// <c>ipvsadm -Sn</c>, <c>ipset save</c>, <c>ip route show table all</c> and <c>ip rule</c> printed, each in a file, gzipped or not, told apart by what is in them. Of a folder, the files that
+/// are none of these are passed over, and of two dumps of the same rules the one with counters is taken.
 /// </summary>
 public sealed class RuleFiles
 {
@@ -19,6 +21,7 @@ public sealed class RuleFiles
     private readonly List<(string Path, RuleSet Set)> _tables = [];
     private readonly List<(string Path, string Text)> _nft = [];
     private readonly List<string> _routes = [];
+    private readonly List<PolicyRule> _policy = [];
     private IpvsTable? _ipvs;
     private Dictionary<string, IpSet>? _ipsets;
     private ImmutableArray<RuleSet> _sets;
@@ -69,7 +72,7 @@ public sealed class RuleFiles
             }
             else if (!files.Add(path, Text(path), fromFolder: false))
             {
-                throw new FormatException($"{path} is no dump of rules: it is not what iptables-save, 'nft -j list ruleset', 'ipvsadm -Sn', 'ipset save' or 'ip route show table all' prints.");
+                throw new FormatException($"{path} is no dump of rules: it is not what iptables-save, 'nft -j list ruleset', 'ipvsadm -Sn', 'ipset save', 'ip route show table all' or 'ip rule' prints.");
             }
         }
 
@@ -84,8 +87,8 @@ public sealed class RuleFiles
         {
             // Objects and counters of a large cluster are a hundred times the rules.
             var name = Path.GetFileName(path);
-            if (name.Contains("tables", StringComparison.Ordinal) || name.Contains("nft", StringComparison.Ordinal) || name.Contains("rules", StringComparison.Ordinal)
-                || name.Contains("route", StringComparison.Ordinal) || name.Contains("ipvs", StringComparison.Ordinal) || name.Contains("ipset", StringComparison.Ordinal))
+            if (name.Contains("tables", StringComparison.Ordinal) || name.Contains("nft", StringComparison.Ordinal)
+                || name.Contains("route", StringComparison.Ordinal) || name.Contains("rule", StringComparison.Ordinal) || name.Contains("ipvs", StringComparison.Ordinal) || name.Contains("ipset", StringComparison.Ordinal))
             {
                 any |= Add(path, Text(path), fromFolder: true);
             }
@@ -93,7 +96,7 @@ public sealed class RuleFiles
 
         if (!any)
         {
-            throw new FormatException($"The folder {folder} holds no dump of rules: no file with 'tables', 'nft', 'ipvs', 'ipset', 'rules' or 'route' in its name is what one of these tools prints.");
+            throw new FormatException($"The folder {folder} holds no dump of rules: no file with 'tables', 'nft', 'ipvs', 'ipset', 'rule' or 'route' in its name is what one of these tools prints.");
         }
     }
 
@@ -146,6 +149,12 @@ public sealed class RuleFiles
             return true;
         }
 
+        if (IsPolicy(start))
+        {
+            AddPolicy(path, text);
+            return true;
+        }
+
         if (!IsRoutes(start))
         {
             return false;
@@ -171,6 +180,42 @@ public sealed class RuleFiles
         {
             _tables[same] = (path, set);
         }
+    }
+
+    // 32766:	from all lookup main
+    private static bool IsPolicy(ReadOnlySpan<char> text)
+    {
+        var colon = text.IndexOf(':');
+        return colon is > 0 and <= 10 && !text[..colon].ContainsAnyExceptInRange('0', '9') && text[(colon + 1)..].TrimStart() is var rest && (rest.StartsWith("from ") || rest.StartsWith("not "));
+    }
+
+    // 'ip rule' prints one family, and not which. Its addresses tell; where all are meant, only IPv4 begins with a rule for the table default
+    // (fib4_rules_init and fib6_rules_init). Both families in one file are told apart by the first rule's coming again.
+    private void AddPolicy(string path, string text)
+    {
+        var second = text.LastIndexOf("\n0:", StringComparison.Ordinal);
+        if (second > 0 && text.AsSpan(0, second).TrimStart().StartsWith("0:"))
+        {
+            AddPolicy(path, text[..second]);
+            AddPolicy(path, text[second..]);
+            return;
+        }
+
+        var rules = Named(path, text, t => PolicyRule.Parse(t, isIPv6: false));
+        var networks = rules.SelectMany(r => new[] { r.From, r.To }).OfType<IpNetwork>().ToList();
+        var ipv6 = networks.Count > 0 ? !networks[0].Address.IsIPv4
+            : !rules.Any(r => r is { Table: "default", Priority: 32767 }) || Path.GetFileName(path) is var name && (name.Contains("ip6", StringComparison.Ordinal) || name.Contains("-6", StringComparison.Ordinal));
+        if (networks.Exists(n => n.Address.IsIPv4 == ipv6))
+        {
+            throw new FormatException($"{path} has rules of both families mixed; give what 'ip rule' and 'ip -6 rule' printed.");
+        }
+
+        if (_policy.Exists(r => r.IsIPv6 == ipv6))
+        {
+            throw new FormatException($"{path} is a second dump of 'ip {(ipv6 ? "-6 " : "")}rule'; give the one of the node.");
+        }
+
+        _policy.AddRange(ipv6 ? rules.Select(r => r with { IsIPv6 = true }) : rules);
     }
 
     private static T Named<T>(string path, string text, Func<string, T> parse)
@@ -233,7 +278,12 @@ public sealed class RuleFiles
         }
 
         _sets = _ipsets is null ? sets.ToImmutable() : [.. sets.Select(s => s with { IpSets = _ipsets })];
-        Routes = _routes.Count == 0 ? null : RouteTable.Parse(_routes);
+        Routes = _routes.Count == 0 ? null : RouteTable.Parse(_routes, [.. _policy]);
+        if (Routes is null && _policy.Count > 0)
+        {
+            throw new FormatException("What 'ip rule' printed tells nothing without routes; give what 'ip route show table all' printed too.");
+        }
+
         if (_sets.IsEmpty)
         {
             throw new FormatException("Routes alone are no rules; give what iptables-save or 'nft -j list ruleset' printed too.");
@@ -243,16 +293,18 @@ public sealed class RuleFiles
     private static string Text(string path)
     {
         using var file = File.OpenRead(path);
-        var content = ReadBounded(path, file);
-        if (content is not [0x1f, 0x8b, ..])
+        using var content = ReadBounded(path, file, file.CanSeek ? file.Length : 0);
+        if (!Bytes(content).StartsWith((ReadOnlySpan<byte>)[0x1f, 0x8b]))
         {
-            return Decode(path, content);
+            return Decode(path, Bytes(content));
         }
 
         try
         {
-            using var packed = new GZipStream(new MemoryStream(content), CompressionMode.Decompress);
-            return Decode(path, ReadBounded(path, packed));
+            content.Position = 0;
+            using var packed = new GZipStream(content, CompressionMode.Decompress);
+            using var unpacked = ReadBounded(path, packed, 8 * content.Length);
+            return Decode(path, Bytes(unpacked));
         }
         catch (InvalidDataException e)
         {
@@ -260,15 +312,18 @@ public sealed class RuleFiles
         }
     }
 
-    private static string Decode(string path, byte[] content)
+    private static ReadOnlySpan<byte> Bytes(MemoryStream content) => content.GetBuffer().AsSpan(0, (int)content.Length);
+
+    private static string Decode(string path, ReadOnlySpan<byte> content)
     {
         var text = Encoding.UTF8.GetString(content);
         return text.Contains('\0') ? throw new FormatException($"{path} is no text.") : text;
     }
 
-    private static byte[] ReadBounded(string path, Stream stream)
+    // A large dump is read into one piece of memory, and not into one that is copied whenever it is full.
+    private static MemoryStream ReadBounded(string path, Stream stream, long expected)
     {
-        using var content = new MemoryStream();
+        var content = new MemoryStream((int)Math.Clamp(expected, 0, MaxBytes));
         var chunk = new byte[128 * 1024];
         int read;
         while ((read = stream.Read(chunk)) > 0)
@@ -281,6 +336,6 @@ public sealed class RuleFiles
             content.Write(chunk, 0, read);
         }
 
-        return content.ToArray();
+        return content;
     }
 }

@@ -1,4 +1,5 @@
 using System.IO.Compression;
+using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
 using TraceProbe.Core.Rules;
 
@@ -102,4 +103,29 @@ public sealed class RuleFilesTests : IDisposable
     [Fact]
     public void RoutesAlone_AreNoRules()
         => Should.Throw<FormatException>(() => RuleFiles.Read([Write("routes", "default via 172.30.0.254 dev eth0\n")])).Message.ShouldContain("iptables-save");
+
+    [Theory]
+    [InlineData("ip-rule.txt", "0:\tfrom all lookup local\n100:\tfrom 10.244.0.0/16 unreachable\n32766:\tfrom all lookup main\n32767:\tfrom all lookup default\n")]
+    [InlineData("both-ip-rules", "0:\tfrom all lookup local\n100:\tfrom 10.244.0.0/16 unreachable\n32766:\tfrom all lookup main\n0:\tfrom all lookup local\n32766:\tfrom all lookup main\n")]
+    public void SavedPolicyRules_SayWhichRouteAPacketTakes(string name, string text)
+    {
+        var files = RuleFiles.Read([Write("iptables-save", Plain), Write("routes", "default via 172.30.0.254 dev eth0\ndefault via fd00::1 dev eth0 metric 1024 pref medium\n"), Write(name, text)]);
+        string? Taken(string from, string to) => files.Routes!.Lookup(new FiveTuple(IpProtocol.Tcp, AddressPort.Parse(from), AddressPort.Parse(to)), null, 0, out _)?.Type;
+        Taken("10.244.1.5:1", "10.0.0.1:80").ShouldBe("unreachable");
+        Taken("10.1.1.5:1", "10.0.0.1:80").ShouldBe("unicast");
+        // Of the other family nothing, or nothing unusual, was saved.
+        Taken("[fd00::5]:1", "[fd01::1]:80").ShouldBe("unicast");
+    }
+
+    [Fact]
+    public void SavedPolicyRulesThatCannotBeUsed_AreRefused()
+    {
+        var rules = Write("iptables-save", Plain);
+        var routes = Write("routes", "default via 172.30.0.254 dev eth0\n");
+        var policy = Write("rule", "0:\tfrom all lookup local\n100:\tfrom 10.244.0.0/16 lookup 100\n");
+        Should.Throw<FormatException>(() => RuleFiles.Read([rules, policy])).Message.ShouldContain("ip route show table all");
+        Should.Throw<FormatException>(() => RuleFiles.Read([rules, routes, policy, policy])).Message.ShouldContain("second");
+        Should.Throw<FormatException>(() => RuleFiles.Read([rules, routes, Write("cut", "0:\tfrom all lookup local\n100:\tfrom 10.244.")])).Message.ShouldContain("cut");
+        Should.Throw<FormatException>(() => RuleFiles.Read([rules, routes, Write("mixed", "100:\tfrom 10.244.0.0/16 lookup 100\n101:\tfrom fd00::/8 lookup 100\n")])).Message.ShouldContain("both families");
+    }
 }

@@ -23,7 +23,7 @@ internal sealed class RuleSettings
 
     private readonly Option<string[]> _rules = new("--rules")
     {
-        Description = "Saved rules in place of a node's own: what iptables-save, ip6tables-save (best with -c), 'nft -j list ruleset', 'ip route show table all' and in IPVS mode 'ipvsadm -Sn' and 'ipset save' printed, as files (gzipped or not) or a folder of them.",
+        Description = "Saved rules in place of a node's own: what iptables-save, ip6tables-save (best with -c), 'nft -j list ruleset', 'ip route show table all', 'ip rule', and in IPVS mode 'ipvsadm -Sn' and 'ipset save' printed, as files (gzipped or not) or a folder of them.",
         HelpName = "FILE",
         AllowMultipleArgumentsPerToken = true,
     };
@@ -32,6 +32,9 @@ internal sealed class RuleSettings
     {
         Description = "The node: NAME or node/NAME. With --rules, the one that they are of; it is found by its addresses without it.", HelpName = "NODE",
     };
+
+    // Those of a large cluster take as long to read as its objects, and need nothing of them.
+    private Task<(ImmutableArray<ProxyRules> Families, RouteTable? Routes)>? _saved;
 
     /// <summary>The options.</summary>
     public RuleSettings() => _node.CompletionSources.Add(context => QuickSceneOf(context.ParseResult).Places.Where(p => p.Kind == PlaceKind.Node).Select(p => new CompletionItem(p.Node ?? p.Name)));
@@ -55,7 +58,20 @@ internal sealed class RuleSettings
 
     /// <summary>The places and objects that are meant. With saved rules and objects nothing of this machine is looked at.</summary>
     public Scene SceneOf(ParseResult parsed)
-        => IsSaved(parsed) && !_scene.IsLabAsked(parsed) ? new Scene { Objects = _scene.ObjectsOf(parsed, onlyAsked: true) } : _scene.SceneOf(parsed);
+    {
+        if (!IsSaved(parsed))
+        {
+            return _scene.SceneOf(parsed);
+        }
+
+        var paths = parsed.GetValue(_rules)!;
+        _saved = Task.Run<(ImmutableArray<ProxyRules>, RouteTable?)>(() =>
+        {
+            var files = RuleFiles.Read(paths);
+            return ([.. files.Families], files.Routes);
+        });
+        return _scene.IsLabAsked(parsed) ? _scene.SceneOf(parsed) : new Scene { Objects = _scene.ObjectsOf(parsed, onlyAsked: true) };
+    }
 
     /// <summary>The same for a completion, which waits for no server.</summary>
     public Scene QuickSceneOf(ParseResult parsed) => _scene.SceneOf(parsed, asking: false);
@@ -72,7 +88,7 @@ internal sealed class RuleSettings
         if (IsSaved(parsed))
         {
             progress("reading the saved rules");
-            return [Saved(parsed.GetValue(_rules)!, cluster, asked)];
+            return [Saved(cluster, asked)];
         }
 
         var nodes = scene.Places.Where(p => p.Kind == PlaceKind.Node && (place is null || p.Node == (place.Node ?? asked)) && (asked is null || p.Node == asked)).ToList();
@@ -87,19 +103,17 @@ internal sealed class RuleSettings
         return [.. reading.Select(r => Live(r.GetAwaiter().GetResult(), cluster))];
     }
 
-    private static NodeRules Saved(string[] paths, ClusterSnapshot? cluster, string? asked)
+    private NodeRules Saved(ClusterSnapshot? cluster, string? asked)
     {
-        RuleFiles files;
         try
         {
-            files = RuleFiles.Read(paths);
+            var (families, routes) = _saved!.GetAwaiter().GetResult();
+            return new NodeRules(asked ?? NameByAddress(cluster, routes), families, routes, []);
         }
         catch (FormatException e)
         {
             throw new OperatorException(e.Message, e);
         }
-
-        return new NodeRules(asked ?? NameByAddress(cluster, files.Routes), [.. files.Families], files.Routes, []);
     }
 
     private static NodeRules Live(Core.Node.NodeAccount account, ClusterSnapshot? cluster)

@@ -99,7 +99,7 @@ public sealed class RouteTable
     {
         unknown = null;
         var destination = packet.Destination.Address;
-        if (_rules.IsEmpty)
+        if (!_rules.Any(r => r.IsIPv6 != destination.IsIPv4))
         {
             return Lookup(destination);
         }
