@@ -243,4 +243,31 @@ public sealed class RuleCheckTests
             ProxyRules.EndpointChainName("kube-system/kube-dns", "dns", IpProtocol.Udp, AddressPort.Parse(endpoint)).ShouldBe(chain);
         }
     }
+
+    [Fact]
+    public void MarkingMissingForAllServices_IsToldWhereTheClustersOwnConfigurationAsksForIt()
+    {
+        // Rules of a kube-proxy without --cluster-cidr look nearly so.
+        var unmarked = Dump.Where(l => !l.Contains("! -s 10.244.0.0/16 -d ", StringComparison.Ordinal)).ToList();
+        Check(Dump.Where(l => !l.Contains("10.244.0.0/16", StringComparison.Ordinal))).Status.ShouldBe(CheckStatus.Agrees);
+
+        ClusterSnapshot Told(params string[] prefixes) => Cluster with { Settings = new ClusterSettings { KubeProxy = new KubeProxySettings { From = "configmap/kube-system/kube-proxy", ClusterCidrs = [.. prefixes] } } };
+        Check(Dump, Told("10.244.0.0/16", "fd00:10:244::/56")).Status.ShouldBe(CheckStatus.Agrees);
+        var finding = Only(Check(unmarked, Told("10.244.0.0/16")));
+        finding.Class.ShouldBe(FailureClass.MasqueradeMissing);
+        finding.Sentence.ShouldContain("clusterCIDR 10.244.0.0/16 in configmap/kube-system/kube-proxy");
+        finding.Ports.Length.ShouldBeGreaterThan(20);
+        finding.Rules.ShouldNotBeEmpty();
+    }
+
+    [Theory]
+    [InlineData("-A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\"", "-A KUBE-POSTROUTING -m newfangled --of any -j MASQUERADE")]
+    [InlineData("", "-A POSTROUTING -m newfangled --of any -j ACCEPT")]
+    public void UnknownConditionAboutTheSourceAlone_IsUndetermined(string replaced, string rule)
+    {
+        var dump = replaced.Length > 0 ? Dump.Select(l => l.StartsWith(replaced, StringComparison.Ordinal) ? rule : l) : Before("-A POSTROUTING", rule);
+        var report = Check(dump);
+        report.Status.ShouldBe(CheckStatus.Undetermined);
+        report.Findings.Where(f => f.Status != CheckStatus.Agrees).ShouldHaveSingleItem().Sentence.ShouldContain("newfangled");
+    }
 }

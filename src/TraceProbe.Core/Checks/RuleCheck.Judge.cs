@@ -100,7 +100,8 @@ public sealed partial class RuleCheck
                     case WalkOutcome.Translated when one.IsExpected(branch.Backend!.Value):
                         if (MasqueradeDiffers(one, branch) is { } wanted)
                         {
-                            found.Add(subject, one, wanted ? Unmasqueraded(subject, one, branch) : Masqueraded(subject, one, branch));
+                            found.Add(subject, one, branch.SourceDependsOn is { } question ? SourceUndecided(branch, question)
+                                : wanted ? Unmasqueraded(subject, one, branch) : Masqueraded(subject, one, branch));
                         }
 
                         break;
@@ -352,7 +353,8 @@ public sealed partial class RuleCheck
             {
                 // A network plugin may well translate sources; kube-proxy has to leave those alone that it was not asked for.
                 false when branch.Masquerade && branch.Steps.Any(s => s.Hook == Hook.Postrouting && Masquerades(s.Rule) && ProxyChains.Wrote(s.Rule)) => false,
-                true when !has => true,
+                // What cannot be told is told by the caller.
+                true when !has || branch.SourceDependsOn is not null => true,
                 _ => null,
             };
         }

@@ -159,6 +159,12 @@ public sealed partial class RuleCheck
             Share = branch.Probability,
         };
 
+        private static Deviation SourceUndecided(WalkBranch branch, string question) => new(FailureClass.Undetermined, $"it cannot be told whether {question} holds", "may keep their source or not")
+        {
+            Shared = question,
+            Share = branch.Probability,
+        };
+
         private Deviation RefusedThoughReady(TrafficCase one, WalkBranch branch, WalkStep step)
             => new(FailureClass.EndpointRuleMissing, $"a rule refuses packets as for want of endpoints, and {Ready(one)}", EffectOf(branch)) { Share = branch.Probability, Rules = [Ref(step)] };
 
@@ -302,7 +308,17 @@ public sealed partial class RuleCheck
                     return MasqueradingUnasked(branch, effect);
                 }
 
-                return steps.Any(s => s.Rule.Target is RuleTarget.Jump jump && ProxyChains.Of(s.Rule.Table, jump.Chain) == ProxyChain.Mark)
+                var callsMark = steps.Any(s => s.Rule.Target is RuleTarget.Jump jump && ProxyChains.Of(s.Rule.Table, jump.Chain) == ProxyChain.Mark);
+                if (!isHairpin && !callsMark && one.Kind == ServiceAddressKind.Cluster && Habits.MarksNoneThough is { } told)
+                {
+                    return new Deviation(FailureClass.MasqueradeMissing, $"the rules of no Service mark packets for masquerading that come from beyond the pods, which kube-proxy should do by {told}", effect)
+                    {
+                        Shared = told,
+                        Rules = [Names.MissingMarking(subject, one, branch, isHairpin)],
+                    };
+                }
+
+                return callsMark
                     ? new Deviation(FailureClass.MasqueradeMissing, $"{Names.Mark} sets no mark", effect) { Shared = Names.Mark, Rules = [Names.MissingMark()] }
                     : new Deviation(FailureClass.MasqueradeMissing, $"no rule marks {(isHairpin ? $"packets of {branch.Backend.Value.Address} to itself" : "these packets")} for masquerading", effect)
                     {

@@ -293,6 +293,7 @@ public sealed partial class RuleCheck
         {
             Span<int> marked = stackalloc int[3];
             Span<int> seen = stackalloc int[3];
+            Span<IpAddress> sources = stackalloc IpAddress[3];
             var samples = 0;
             foreach (var service in check._cluster.Services)
             {
@@ -318,6 +319,7 @@ public sealed partial class RuleCheck
                                 && rules.Walk(packet).Branches.FirstOrDefault(b => b.Backend is not null) is { } branch)
                             {
                                 seen[(int)from]++;
+                                sources[(int)from] = packet.Tuple.Source.Address;
                                 marked[(int)from] += IsMarked(branch) ? 1 : 0;
                             }
                         }
@@ -334,11 +336,40 @@ public sealed partial class RuleCheck
 
             // Before Kubernetes 1.24 there were no chains KUBE-EXT-, and packets to external addresses were taken from outside only.
             var recent = rules.Sets.Any(s => s.Tables.Values.Any(t => t.Name.EndsWith(" kube-proxy", StringComparison.Ordinal) || t.Chains.Keys.Any(c => c.StartsWith("KUBE-EXT-", StringComparison.Ordinal))));
-            return !IsIpvs ? new ProxyHabits(Most(marked[0], seen[0]), Most(marked[1], seen[1]), Most(marked[2], seen[2]), recent)
+            // What the cluster's own configuration tells it to mark is missed also where it is marked for none. It may have been told of more since.
+            string? unmarked = null;
+            for (var from = 0; from < seen.Length && !IsIpvs; from++)
+            {
+                if (seen[from] > 0 && ToldToMark(sources[from]) is { } why)
+                {
+                    unmarked = marked[from] == 0 ? why : unmarked;
+                    marked[from] = seen[from];
+                }
+            }
+
+            return !IsIpvs ? new ProxyHabits(Most(marked[0], seen[0]), Most(marked[1], seen[1]), Most(marked[2], seen[2]), recent) { MarksNoneThough = unmarked }
                 // The node's own packets have a Service's address as their source there, and are masqueraded whatever it was told.
                 : new ProxyHabits(Most(marked[0], seen[0]), true, marked[1] == 0 ? null : Most(marked[2], seen[2]), true) { IsIpvs = true };
 
             static bool? Most(int some, int all) => some * 2 > all ? true : some * 2 < all ? false : null;
+        }
+
+        // Why packets of that source to cluster addresses should be masqueraded; null when they should not, or the cluster's objects do not say so. Without
+        // a clusterCIDR kube-proxy may have other means to know pods (detectLocal).
+        private string? ToldToMark(IpAddress source)
+        {
+            if (check._cluster.Settings.KubeProxy is not { } told)
+            {
+                return null;
+            }
+
+            if (told.MasqueradeAll == true)
+            {
+                return $"masqueradeAll in {told.From}";
+            }
+
+            var pods = told.ClusterCidrs.Where(c => IpNetwork.TryParse(c, out var prefix) && prefix.Address.IsIPv4 == source.IsIPv4).ToList();
+            return pods.Count > 0 && !pods.Exists(c => IpNetwork.Parse(c).Contains(source)) ? $"clusterCIDR {string.Join(',', told.ClusterCidrs)} in {told.From}" : null;
         }
 
         // --nodeport-addresses can keep some of the node's addresses out.

@@ -65,7 +65,7 @@ internal sealed record TrafficCase(Origin From, ServiceAddressKind? Kind, Virtua
     }
 }
 
-/// <summary>What a node's kube-proxy was told that the cluster's objects do not say; found out from what it does for most Services.</summary>
+/// <summary>What a node's kube-proxy was told that the cluster's Services do not say: by its own configuration, or as what it does for most Services shows.</summary>
 /// <param name="MarksPods">Whether packets from pods to cluster addresses are masqueraded (<c>--masquerade-all</c>); null when not known.</param>
 /// <param name="MarksNode">Whether those of the node are.</param>
 /// <param name="MarksOutside">Whether those from outside are (it knows pods' addresses, or masquerades all).</param>
@@ -77,6 +77,9 @@ internal sealed record ProxyHabits(bool? MarksPods, bool? MarksNode, bool? Marks
     /// of one to all of them, and the source stays as it is for all (syncEndpoint in pkg/proxy/ipvs/proxier.go).
     /// </summary>
     public bool IsIpvs { get; init; }
+
+    /// <summary>Where it was told to masquerade packets to cluster addresses from beyond the pods, when it does so for no Service; null otherwise.</summary>
+    public string? MarksNoneThough { get; init; }
 
     /// <summary>Whether it tells pods from others, which lets them past externalTrafficPolicy Local; null when that cannot be told.</summary>
     public bool? KnowsPods => MarksOutside == true && MarksPods == false ? true : MarksOutside == false ? false : null;

@@ -461,6 +461,7 @@ public sealed class RuleWalk
                 if (!SameSource(met, unmet))
                 {
                     Assume($"whether the source is translated depends on '{question}', taken as not met");
+                    unmet = [.. unmet.Select(b => b with { SourceDependsOn = b.SourceDependsOn ?? question })];
                 }
 
                 ends.AddRange(unmet);

@@ -122,6 +122,9 @@ public sealed record WalkBranch
     /// <summary>Why this way is undecided; null when it is decided.</summary>
     public string? Unknown { get; init; }
 
+    /// <summary>The condition that decides what becomes of the source, and of which it is not known whether it holds (it was taken not to); null when the source is known.</summary>
+    public string? SourceDependsOn { get; init; }
+
     /// <summary>The rules that matched on this way, in order; the last one decided.</summary>
     public ImmutableArray<WalkStep> Steps
     {

@@ -18,8 +18,13 @@ public sealed class MutationTests
 {
     private const string NodeAddress = "172.30.0.11";
 
-    // The whole thousand for each fixture takes minutes: make test-mutations.
-    private static readonly int Count = int.TryParse(Environment.GetEnvironmentVariable("TRACEPROBE_MUTATIONS"), NumberStyles.None, CultureInfo.InvariantCulture, out var count) ? count : 0;
+    // The whole thousand for each fixture takes minutes: make test-mutations. 755-760 looks again at some of them.
+    private static readonly (int From, int Count) Wanted = (Environment.GetEnvironmentVariable("TRACEPROBE_MUTATIONS") ?? "0").Split('-').Select(n => int.Parse(n, CultureInfo.InvariantCulture)).ToArray() switch
+    {
+        [var first, var last] => (first, last + 1),
+        [var count] => (0, count),
+        _ => throw new FormatException("TRACEPROBE_MUTATIONS is a number, or two with a dash between."),
+    };
 
     public static TheoryData<string> Shared => ["1.20.2/a-variety/iptables", "1.20.2/a-variety/iptables-legacy", "1.33.13/a-variety/iptables", "1.36.3/a-variety/iptables", "1.36.3/a-variety/iptables-legacy", "1.33.13/a-variety/nftables", "1.36.3/a-variety/nftables"];
 
@@ -34,12 +39,12 @@ public sealed class MutationTests
     [MemberData(nameof(Shared))]
     public void AThousandDamages_AreToldWithServiceAndClass(string name)
     {
-        Assert.SkipWhen(Count == 0, "takes minutes; set TRACEPROBE_MUTATIONS=1000, or make test-mutations");
+        Assert.SkipWhen(Wanted.Count == 0, "takes minutes; set TRACEPROBE_MUTATIONS=1000, or make test-mutations");
         var folder = Path.Combine(Fixture.RequireShared(), name);
-        Run(folder, Path.Combine(folder, "..", "nftables"), Count, seed: 2);
+        Run(folder, Path.Combine(folder, "..", "nftables"), Wanted.Count, seed: 2, Wanted.From);
     }
 
-    private static void Run(string folder, string objects, int count, int seed)
+    private static void Run(string folder, string objects, int count, int seed, int from = 0)
     {
         string Find(string file) => Fixture.Find(folder, file) ?? Fixture.Find(objects, file) ?? Fixture.Find(Path.Combine(objects, "..", "iptables"), file)!;
         var cluster = SnapshotReader.Read(new[] { "services.json", "endpointslices.json", "pods.json", "nodes.json" }.Select(Find));
@@ -49,19 +54,19 @@ public sealed class MutationTests
             var items = NftDamage.Items(Fixture.Text(nft));
             var affinity = items.Select(i => JsonNode.Parse(i)!["set"]).Where(s => s?["timeout"] is not null).Select(s => (string)s!["name"]!).ToList();
             Run(folder, cluster, items, l => new PlainNft(l, [NodeAddress]).Ends, l => RuleSet.ParseAll([new RuleDump("nft", NftDamage.Dump(l))]), NftDamage.At,
-                Packets(cluster, recent: true, (service, port) => affinity.Where(a => a.Contains($"-{service}/tcp/{port}__", StringComparison.Ordinal))), count, seed);
+                Packets(cluster, recent: true, (service, port) => affinity.Where(a => a.Contains($"-{service}/tcp/{port}__", StringComparison.Ordinal))), count, seed, from);
             return;
         }
 
         var lines = Fixture.Text(iptables!).Split('\n').Select(WithoutCounter).ToList();
         Run(folder, cluster, lines, l => new PlainIptables(l, [NodeAddress]).Ends, l => [RuleSet.Parse(new RuleDump("iptables-save", string.Join('\n', l)))], Damage.At,
             Packets(cluster, lines.Exists(l => l.Contains("KUBE-EXT-", StringComparison.Ordinal)), (service, port) => lines
-                .Where(l => l.Contains("--rcheck", StringComparison.Ordinal) && l.Contains($"\"{service}:{port}", StringComparison.Ordinal)).Select(l => l.Split(' ')).Select(w => w[Array.IndexOf(w, "--name") + 1])), count, seed);
+                .Where(l => l.Contains("--rcheck", StringComparison.Ordinal) && l.Contains($"\"{service}:{port}", StringComparison.Ordinal)).Select(l => l.Split(' ')).Select(w => w[Array.IndexOf(w, "--name") + 1])), count, seed, from);
     }
 
     private static void Run(
         string folder, ClusterSnapshot cluster, List<string> lines, Func<List<string>, Ends> plain, Func<List<string>, IEnumerable<RuleSet>> parse, Func<List<string>, Random, Damage> damaged,
-        IEnumerable<(string Subject, PlainPacket Packet)> packets, int count, int seed)
+        IEnumerable<(string Subject, PlainPacket Packet)> packets, int count, int seed, int from)
     {
         NodeCheck Check(List<string> rules) => new RuleCheck(cluster, "kp-node1", [ProxyRules.Of(parse(rules), false, [], false)]).Run();
         var healthy = plain(lines);
@@ -74,6 +79,11 @@ public sealed class MutationTests
         for (var i = 0; i < count; i++)
         {
             var damage = damaged(lines, random);
+            if (i < from)
+            {
+                continue;
+            }
+
             var after = plain(damage.Lines);
             var affected = before.Where(h => damage.Meets(h) && h.DiffersIn(after)).Select(h => h.Subject).ToHashSet(StringComparer.Ordinal);
             var report = Check(damage.Lines);
@@ -93,7 +103,7 @@ public sealed class MutationTests
 
         TestContext.Current.TestOutputHelper?.WriteLine($"{folder}: {count} damages, {told} of them to Services, {harmless} harmless");
         Assert.True(wrong.Length == 0, wrong.ToString());
-        told.ShouldBeGreaterThan(count / 3);
+        told.ShouldBeGreaterThan(from > 0 ? -1 : count / 3);
     }
 
     private static string WithoutCounter(string line) => line.StartsWith('[') ? line[(line.IndexOf(']', StringComparison.Ordinal) + 2)..] : line;
@@ -132,9 +142,11 @@ public sealed class MutationTests
 
         public bool DiffersIn(Ends damaged)
         {
+            // Before Kubernetes 1.24 kube-proxy only marks what is to be dropped, and the kubelet drops it, whose rules no fixture has: who drops it does as is wanted.
+            var isUnwanted = Chains.Contains("nat KUBE-MARK-DROP");
             var ends = damaged(packet);
             var known = Known._ends;
-            return ends.Keys.Union(known.Keys).Any(e => Math.Abs(ends.GetValueOrDefault(e) - known.GetValueOrDefault(e)) > 1e-6);
+            return ends.Keys.Union(known.Keys).Where(e => !isUnwanted || e is not ("dropped" or "as it is")).Any(e => Math.Abs(ends.GetValueOrDefault(e) - known.GetValueOrDefault(e)) > 1e-6);
         }
     }
 
