@@ -94,9 +94,9 @@ internal static class CommandLine
         {
             Console.Error.WriteLine(SafeText.Of(line.Length <= most ? line : $"{line.AsSpan(0, most - 200)} … {line.AsSpan(line.Length - 200)}"));
         }
-        catch (IOException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // Standard error itself is full or gone: the exit code is all that is left to say it with.
+            // Standard error itself is full, gone or was never open: the exit code is all that is left to say it with.
         }
     }
 

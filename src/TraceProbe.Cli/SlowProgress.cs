@@ -22,7 +22,7 @@ internal sealed class SlowProgress : IDisposable
         if (Volatile.Read(ref _doing) is { } doing && doing != _told)
         {
             _told = doing;
-            Console.Error.WriteLine($"… {Output.SafeText.Of(doing)}");
+            CommandLine.Tell($"… {doing}");
         }
     }
 }

@@ -39,7 +39,9 @@ public sealed class SnapshotReader
     public void Add(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
-        using var file = path.Length > 0 ? File.OpenRead(path) : throw new IOException("A file without a name was given.");
+        using var file = path.Length == 0 ? throw new IOException("A file without a name was given.")
+            : Directory.Exists(path) ? throw new IOException($"{path} is a folder; give the files in it.")
+            : File.OpenRead(path == "-" ? "/dev/stdin" : path);
         Add(path, ReadBounded(path, file));
     }
 
@@ -53,6 +55,12 @@ public sealed class SnapshotReader
         if (content.Span.StartsWith((ReadOnlySpan<byte>)[0x1f, 0x8b]))
         {
             content = Unpack(name, content);
+        }
+
+        // PowerShell writes what it is given as UTF-16.
+        if (content.Span is [0xff, 0xfe, ..])
+        {
+            content = Encoding.UTF8.GetBytes(Encoding.Unicode.GetString(content.Span[2..]));
         }
 
         var json = content.Span;

@@ -155,6 +155,26 @@ public sealed class CheckTests : IDisposable
         error.ShouldContain(words);
     }
 
+    [Theory]
+    [InlineData("--node-name kp-nod1", "kp-node1")]
+    [InlineData("-n dmo", "demo")]
+    public async Task MistypedNodeOrNamespace_IsNotComparedAsIfItWereEmpty(string arguments, string nearest)
+    {
+        var (exit, output, error) = await Run(["check", "--rules", Fixture, .. Objects, .. arguments.Split(' ')]);
+        exit.ShouldBe(2, output);
+        error.ShouldContain(nearest);
+    }
+
+    [Fact]
+    public async Task NobodyListensToStandardError_AndTheAnswerIsGivenAllTheSame()
+    {
+        var cut = Path.Combine(_folder, "cut");
+        await File.WriteAllTextAsync(cut, "*nat\n:A - [0:0]\n", TestContext.Current.CancellationToken);
+        using var shell = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", "exec \"$0\" rules mode --rules \"$1\" 2>&-", Path.Combine(AppContext.BaseDirectory, "traceprobe"), cut]))!;
+        await shell.WaitForExitAsync(TestContext.Current.CancellationToken);
+        shell.ExitCode.ShouldBe(4);
+    }
+
     [Fact]
     public async Task Mode_IsToldWithItsEvidence()
     {

@@ -128,4 +128,33 @@ public sealed class RuleFilesTests : IDisposable
         Should.Throw<FormatException>(() => RuleFiles.Read([rules, routes, Write("cut", "0:\tfrom all lookup local\n100:\tfrom 10.244.")])).Message.ShouldContain("cut");
         Should.Throw<FormatException>(() => RuleFiles.Read([rules, routes, Write("mixed", "100:\tfrom 10.244.0.0/16 lookup 100\n101:\tfrom fd00::/8 lookup 100\n")])).Message.ShouldContain("both families");
     }
+
+    [Fact]
+    public void BothFamiliesInOneFile_AreToldApart()
+    {
+        var six = Plain.Replace("iptables-save", "ip6tables-save", StringComparison.Ordinal);
+        foreach (var text in new[] { Plain + six, six + Plain })
+        {
+            RuleFiles.Read([Write("both", text)]).Families.Select(f => f.IsIPv6).ShouldBe([false, true]);
+        }
+
+        Should.Throw<FormatException>(() => RuleFiles.Read([Write("twice", Plain + Plain)])).Message.ShouldContain("twice");
+    }
+
+    [Fact]
+    public void DumpSavedByPowerShell_IsRead()
+    {
+        foreach (var encoding in new[] { System.Text.Encoding.Unicode, System.Text.Encoding.UTF8 })
+        {
+            var path = Path.Combine(_folder, "saved");
+            File.WriteAllText(path, Plain.ReplaceLineEndings("\r\n"), encoding);
+            RuleFiles.Read([path]).Sets.ShouldHaveSingleItem().Table("nat")!.Chains.Count.ShouldBe(2);
+        }
+    }
+
+    [Theory]
+    [InlineData("", "empty")]
+    [InlineData("table ip kube-proxy {\n}\n", "nft -j list ruleset")]
+    public void FileThatIsNearlyADump_IsToldWhatItIs(string text, string words)
+        => Should.Throw<FormatException>(() => RuleFiles.Read([Write("saved", text)])).Message.ShouldContain(words);
 }

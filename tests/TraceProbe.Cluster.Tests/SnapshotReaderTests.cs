@@ -15,6 +15,18 @@ public sealed class SnapshotReaderTests
     }
 
     [Fact]
+    public void ObjectsSavedByPowerShell_AreRead()
+    {
+        var reader = new SnapshotReader();
+        reader.Add("services.json", (byte[])[.. Encoding.Unicode.Preamble, .. Encoding.Unicode.GetBytes(Service)]);
+        reader.ToSnapshot().Services.ShouldHaveSingleItem().Metadata.Name.ShouldBe("web");
+    }
+
+    [Fact]
+    public void FolderInPlaceOfAFile_IsToldToBeOne()
+        => Should.Throw<IOException>(() => SnapshotReader.Read([Path.GetTempPath()])).Message.ShouldContain("folder");
+
+    [Fact]
     public void AbsentAndNullFields_BecomeDefaults()
     {
         var snapshot = Read("""

@@ -5,6 +5,7 @@ using System.Text;
 using TraceProbe.Cli.Output;
 using TraceProbe.Core.Checks;
 using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Diagnosis;
 
 namespace TraceProbe.Cli.Commands;
 
@@ -56,6 +57,12 @@ internal static class CheckCommand
             var wanted = parsed.GetValue(service) is { } name ? RuleSettings.FindService(cluster, name, settings.NamespaceOf(parsed)) : ((Service Service, ushort? Port)?)null;
             var place = parsed.GetValue(from) is { } where && !settings.IsSaved(parsed) ? scene.FindPlace(where, settings.NamespaceOf(parsed)) : null;
             var ns = parsed.GetValue(all) ? null : settings.NamespaceAsked(parsed);
+            if (ns is not null && wanted is null && !cluster.Services.Any(s => s.Metadata.Namespace == ns) && cluster.FindNamespace(ns) is null)
+            {
+                var near = NearestNames.Of(ns, cluster.Services.Select(s => s.Metadata.Namespace ?? "default").Distinct());
+                throw new OperatorException($"There is no Service in namespace {ns}.{(near.IsEmpty ? "" : $" The nearest that have some: {string.Join(", ", near)}.")}", ExitCode.Usage);
+            }
+
             var nodes = settings.Read(parsed, scene, cluster, place, progress.Doing);
             progress.Doing("comparing");
             var report = new CheckReport { Nodes = [.. nodes.Select(n => Compare(n, cluster, wanted, ns))] };

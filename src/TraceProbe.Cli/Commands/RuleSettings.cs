@@ -4,6 +4,7 @@ using System.CommandLine.Completions;
 using TraceProbe.Agent.Sessions;
 using TraceProbe.Cluster;
 using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Rules;
 
@@ -48,7 +49,8 @@ internal sealed class RuleSettings
     }
 
     /// <summary>The namespace that names without one are in.</summary>
-    public string NamespaceOf(ParseResult parsed) => _scene.NamespaceOf(parsed);
+    public string NamespaceOf(ParseResult parsed)
+        => IsSaved(parsed) && !_scene.IsLabAsked(parsed) && !_scene.IsServerAsked(parsed) ? NamespaceAsked(parsed) ?? "default" : _scene.NamespaceOf(parsed);
 
     /// <summary>The namespace asked for; null when none was.</summary>
     public string? NamespaceAsked(ParseResult parsed) => _scene.NamespaceAsked(parsed);
@@ -108,6 +110,12 @@ internal sealed class RuleSettings
         try
         {
             var (families, routes) = _saved!.GetAwaiter().GetResult();
+            if (asked is not null && cluster is { Nodes.IsEmpty: false } && cluster.FindNode(asked) is null)
+            {
+                var near = NearestNames.Of(asked, cluster.Nodes.Select(n => n.Metadata.Name));
+                throw new OperatorException($"There is no node {asked} among the cluster's objects; {(near.IsEmpty ? $"there are {string.Join(", ", cluster.Nodes.Take(6).Select(n => n.Metadata.Name))}" : $"the nearest: {string.Join(", ", near)}")}.", ExitCode.Usage);
+            }
+
             return new NodeRules(asked ?? NameByAddress(cluster, routes), families, routes, []);
         }
         catch (FormatException e)

@@ -71,6 +71,9 @@ internal sealed class SceneSettings
     /// <summary>Whether a lab was named on the command line.</summary>
     public bool IsLabAsked(ParseResult parsed) => parsed.GetValue(_lab) is not null;
 
+    /// <summary>Whether an API server was named on the command line.</summary>
+    public bool IsServerAsked(ParseResult parsed) => parsed.GetValue(_kubeconfig) is not null || parsed.GetValue(_context) is not null;
+
     /// <summary>The lab that is meant; null outside of one. Objects from elsewhere are of another cluster than a lab's, unless the lab is named too.</summary>
     public string? LabOf(ParseResult parsed)
         => parsed.GetValue(_lab) is null && (FilesOf(parsed).Length > 0 || IsServerAsked(parsed)) ? null : LabCommand.NameOf(parsed.GetValue(_lab));
@@ -170,6 +173,4 @@ internal sealed class SceneSettings
     }
 
     private string[] FilesOf(ParseResult parsed) => parsed.GetValue(_cluster) ?? [];
-
-    private bool IsServerAsked(ParseResult parsed) => parsed.GetValue(_kubeconfig) is not null || parsed.GetValue(_context) is not null;
 }
