@@ -32,6 +32,7 @@ enum tp_event_flags {
 	TP_HAS_CONNTRACK = 1,	/* original and reply are filled */
 	TP_HAS_QUOTED = 2,	/* quoted is filled */
 	TP_HAS_DROP_REASON = 4,	/* drop_reason is the kernel's (5.17 and later) */
+	TP_IS_BRIEF = 8,	/* of its flow only what tells how it went is reported */
 };
 
 /* Flags of an entry in the map `pids`. */
@@ -105,7 +106,7 @@ _Static_assert(sizeof(struct tp_flow_key) == 40, "tp_flow_key is 40 bytes");
 struct tp_flow {
 	__u64 since_ns;
 	__u32 lines_seen;	/* bit 0: first payload low to high was captured; bit 1: high to low */
-	__u32 reserved;
+	__u32 brief;		/* 0, or the client's namespace: report only SYN, FIN, RST, what the client first sends and gets, drops, errors */
 };
 
 _Static_assert(sizeof(struct tp_flow) == 16, "tp_flow is 16 bytes");
@@ -115,14 +116,15 @@ struct tp_owner {
 	__u64 cgroup;
 	__u64 until_ns;		/* CLOCK_BOOTTIME; 0: for as long as the socket lives */
 	__u32 pid;
-	__u32 reserved;
+	__u32 brief;		/* as in a flow: for what its socket connects to */
 	__u8 comm[TP_NAME_SIZE];
 };
 
 _Static_assert(sizeof(struct tp_owner) == 40, "tp_owner is 40 bytes");
 
 /* Key of the map `targets`. Which fields are zero, for any, is told by the
- * shape: a bit per field that is present. */
+ * shape: a bit per field that is present. The value says of how many new
+ * connections one is reported in full, the others briefly; 0 and 1: each. */
 struct tp_target {
 	__u8 address[16];
 	__u16 port;		/* network order */

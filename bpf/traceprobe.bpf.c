@@ -104,6 +104,8 @@ struct draft {
 	__u8 remembered;	/* its socket is in socks */
 	__u8 current_sends;	/* the current process is the one who sends it */
 	__u8 reserved[5];
+	__u32 brief;		/* its flow is reported briefly; the client's namespace */
+	__u32 more_reserved;
 };
 
 /*
@@ -169,6 +171,7 @@ static __always_inline struct draft *enter(void)
 	d->payload_offset = 0;
 	d->transport_length = 0;
 	*(__u64 *)&d->fragment = 0;
+	d->brief = 0;
 	return d;
 }
 
@@ -245,7 +248,7 @@ static __noinline struct tp_flow *find_flow(struct tp_tuple *t)
 	return bpf_map_lookup_elem(&flows, &key);
 }
 
-static __noinline int add_flow(struct tp_tuple *t)
+static __noinline int add_flow(struct tp_tuple *t, __u32 brief)
 {
 	struct tp_flow_key key;
 	struct tp_flow flow = {};
@@ -254,6 +257,7 @@ static __noinline int add_flow(struct tp_tuple *t)
 	if (bpf_map_lookup_elem(&flows, &key))
 		return 0;
 	flow.since_ns = bpf_ktime_get_boot_ns();
+	flow.brief = brief;
 	bpf_map_update_elem(&flows, &key, &flow, BPF_NOEXIST);
 	return 0;
 }
@@ -481,11 +485,13 @@ static __noinline int current_is_followed(void)
 	return bpf_map_lookup_elem(&pids, &tgid) || bpf_map_lookup_elem(&pids, &tid);
 }
 
-/* Whether a new connection to this is one that user space waits for. Every
- * question to a resolver is: it tells which connection will follow. */
-static __noinline int is_target(const struct tp_tuple *t)
+/* Whether a new connection to this is one that user space waits for: 0 when it
+ * is not, else of how many one is reported in full. Every question to a resolver
+ * is waited for: it tells which connection will follow. */
+static __noinline __u32 is_target(const struct tp_tuple *t)
 {
 	struct tp_target key;
+	__u32 *one_in;
 
 	if (t->destination_port == bpf_htons(53))
 		return 1;
@@ -499,10 +505,17 @@ static __noinline int is_target(const struct tp_tuple *t)
 			key.port = t->destination_port;
 		if (shape & TP_TARGET_PROTOCOL)
 			key.protocol = t->protocol;
-		if (bpf_map_lookup_elem(&targets, &key))
-			return 1;
+		one_in = bpf_map_lookup_elem(&targets, &key);
+		if (one_in)
+			return *one_in ? *one_in : 1;
 	}
 	return 0;
+}
+
+/* Lots are drawn for each new connection: 0, or the client's namespace when it is to be brief. */
+static __always_inline __u32 draw(__u32 one_in, __u32 inum)
+{
+	return one_in > 1 && bpf_get_prandom_u32() % one_in ? inum : 0;
 }
 
 static __always_inline bool is_client(__u32 inum)
@@ -518,13 +531,14 @@ static __always_inline void fill_comm(__u8 *comm, struct task_struct *task)
 	bpf_core_read(comm, TP_NAME_SIZE, &leader->comm);
 }
 
-static __noinline int remember_socket(__u64 sk, __u64 until_ns)
+static __noinline int remember_socket(__u64 sk, __u64 until_ns, __u32 brief)
 {
 	struct tp_owner owner = {};
 
 	owner.cgroup = bpf_get_current_cgroup_id();
 	owner.until_ns = until_ns;
 	owner.pid = bpf_get_current_pid_tgid() >> 32;
+	owner.brief = brief;
 	fill_comm(owner.comm, (struct task_struct *)bpf_get_current_task());
 	bpf_map_update_elem(&socks, &sk, &owner, BPF_ANY);
 	return 0;
@@ -549,6 +563,7 @@ static __noinline int fill_owner(struct draft *d, __u64 sk, bool even_closed)
 	d->e.pid = owner->pid;
 	d->e.cgroup = owner->cgroup;
 	__builtin_memcpy(d->e.comm, owner->comm, sizeof(d->e.comm));
+	d->brief |= owner->brief;
 	d->remembered = 1;
 	return 1;
 }
@@ -563,9 +578,17 @@ static __always_inline void fill_current(struct draft *d)
 /* By its tuple, by the packet it quotes, or by what conntrack says of it. */
 static __noinline int in_followed_flow(struct draft *d)
 {
-	if (find_flow(d->e.flags & TP_HAS_QUOTED ? &d->e.quoted : &d->e.tuple))
-		return 1;
-	return d->e.flags & TP_HAS_CONNTRACK && (find_flow(&d->e.original) || find_flow(&d->e.reply));
+	struct tp_flow *flow = find_flow(d->e.flags & TP_HAS_QUOTED ? &d->e.quoted : &d->e.tuple);
+
+	if (!flow && d->e.flags & TP_HAS_CONNTRACK) {
+		flow = find_flow(&d->e.original);
+		if (!flow)
+			flow = find_flow(&d->e.reply);
+	}
+	if (!flow)
+		return 0;
+	d->brief = flow->brief;
+	return 1;
 }
 
 /* Makes every tuple that this packet is known by a followed one. */
@@ -573,12 +596,12 @@ static __noinline int follow_flow(struct draft *d)
 {
 	/* Without ports the tuple would stand for all that two hosts say. */
 	if (d->e.tuple.source_port | d->e.tuple.destination_port)
-		add_flow(&d->e.tuple);
+		add_flow(&d->e.tuple, d->brief);
 	if (d->e.flags & TP_HAS_QUOTED)
-		add_flow(&d->e.quoted);
+		add_flow(&d->e.quoted, d->brief);
 	if (d->e.flags & TP_HAS_CONNTRACK) {
-		add_flow(&d->e.original);
-		add_flow(&d->e.reply);
+		add_flow(&d->e.original, d->brief);
+		add_flow(&d->e.reply, d->brief);
 	}
 	return 0;
 }
@@ -620,9 +643,10 @@ static __always_inline void read_sender(struct sk_buff *skb, struct draft *d, bo
 }
 
 /* A new connection, or a question to a resolver, that user space waits for. */
-static __noinline int starts_target(const struct draft *d)
+static __noinline int starts_target(struct draft *d)
 {
 	__u8 tcp_flags;
+	__u32 one_in;
 
 	if (!is_client(d->e.netns) || d->fragment || !has_ports(d->e.tuple.protocol))
 		return 0;
@@ -631,11 +655,14 @@ static __noinline int starts_target(const struct draft *d)
 		if (bpf_probe_read_kernel(&tcp_flags, 1, (void *)(d->transport + 13)) || (tcp_flags & 0x12) != 0x02)
 			return 0;
 	}
-	return is_target(&d->e.tuple);
+	one_in = is_target(&d->e.tuple);
+	if (one_in)
+		d->brief = draw(one_in, d->e.netns);
+	return one_in != 0;
 }
 
 /* Whether a packet that is leaving starts to be followed because of who sends it. */
-static __always_inline bool starts_flow(const struct draft *d)
+static __always_inline bool starts_flow(struct draft *d)
 {
 	return d->remembered || (d->current_sends && current_is_followed()) || starts_target(d);
 }
@@ -692,6 +719,9 @@ static __noinline int payload_room(struct draft *d)
 		return TP_PAYLOAD_DNS;
 	if (!config.first_line || d->e.tuple.protocol != IPPROTO_TCP)
 		return 0;
+	/* Elsewhere than at the client it would tell nothing new. */
+	if (d->brief && d->brief != d->e.netns)
+		return 0;
 	flow = find_flow(&d->e.tuple);
 	bit = source_is_low(&d->e.tuple) ? 1 : 2;
 	if (!flow || flow->lines_seen & bit)
@@ -729,6 +759,12 @@ static __always_inline void copy_payload(struct sk_buff *skb, struct draft *d, b
 	d->e.captured = length;
 }
 
+/* Whether a packet of a brief flow tells how it went. Only TCP has others. */
+static __always_inline bool is_telling(const struct draft *d)
+{
+	return d->e.tuple.protocol != IPPROTO_TCP || d->e.tcp_flags & 0x07 || d->e.captured;
+}
+
 /* An id of ours stands in an ICMP tuple's ports; the event has none there. */
 static __always_inline void clear_echo_id(struct tp_tuple *t)
 {
@@ -746,6 +782,8 @@ static __noinline int submit(struct draft *d, enum tp_event_kind kind)
 
 	d->e.boot_ns = bpf_ktime_get_boot_ns();
 	d->e.kind = kind;
+	if (d->brief)
+		d->e.flags |= TP_IS_BRIEF;
 	clear_echo_id(&d->e.tuple);
 	clear_echo_id(&d->e.original);
 	clear_echo_id(&d->e.reply);
@@ -795,7 +833,8 @@ static __always_inline int packet_queued(struct sk_buff *skb, bool paged)
 	fill_device(&d->e, dev);
 	read_rest(d);
 	copy_payload(skb, d, paged);
-	submit(d, TP_EVENT_PACKET_QUEUED);
+	if (!d->brief || is_telling(d))
+		submit(d, TP_EVENT_PACKET_QUEUED);
 	return leave();
 }
 
@@ -828,7 +867,8 @@ static __always_inline int packet_received(struct sk_buff *skb, bool paged)
 	fill_device(&d->e, dev);
 	read_rest(d);
 	copy_payload(skb, d, paged);
-	submit(d, TP_EVENT_PACKET_RECEIVED);
+	if (!d->brief || is_telling(d))
+		submit(d, TP_EVENT_PACKET_RECEIVED);
 	return leave();
 }
 
@@ -875,7 +915,7 @@ int BPF_PROG(neigh_event_send_done, struct neighbour *neighbour, int rc)
 		return 0;
 	/* A TCP socket is remembered since its connect, and for longer. */
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		remember_socket((__u64)sk, bpf_ktime_get_boot_ns() + 5000000000ull);
+		remember_socket((__u64)sk, bpf_ktime_get_boot_ns() + 5000000000ull, 0);
 	return 0;
 }
 
@@ -981,6 +1021,7 @@ SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(inet_sock_set_state, const struct sock *sk, int old_state, int new_state)
 {
 	__u64 key = (__u64)sk;
+	__u32 one_in;
 	struct draft *d = enter();
 
 	if (!d)
@@ -988,9 +1029,12 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sk, int old_state, int new_
 	if (old_state == TCP_CLOSE && new_state == TCP_SYN_SENT) {
 		/* Forget whom an earlier connection of this socket was made for. */
 		bpf_map_delete_elem(&socks, &key);
-		if (read_socket(sk, d) && netns_allowed(d->e.netns) &&
-		    (current_is_followed() || (is_client(d->e.netns) && is_target(&d->e.tuple))))
-			remember_socket(key, 0);
+		if (read_socket(sk, d) && netns_allowed(d->e.netns)) {
+			if (current_is_followed())
+				remember_socket(key, 0, 0);
+			else if (is_client(d->e.netns) && (one_in = is_target(&d->e.tuple)))
+				remember_socket(key, 0, draw(one_in, d->e.netns));
+		}
 	}
 	if (read_followed_socket(sk, d)) {
 		d->e.old_state = old_state;

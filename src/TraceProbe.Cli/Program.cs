@@ -21,6 +21,7 @@ if (args is [['l', 'a', 'b', '-', ..], ..] && await LabProcess.RunAsync(args).Co
     ("check", CheckCommand.Create),
     ("rules", RulesCommand.Create),
     ("snapshot", SnapshotCommand.Create),
+    ("agent", AgentCommand.Create),
     ("replay", ReplayCommand.Create),
     ("lab", LabCommand.Create),
     ("doctor", DoctorCommand.Create),

@@ -65,6 +65,7 @@ internal enum TpEventFlags : byte
     HasConntrack = 1,
     HasQuoted = 2,
     HasDropReason = 4,
+    IsBrief = 8,
 }
 
 /// <summary><c>enum tp_pid_flags</c>.</summary>

@@ -168,6 +168,7 @@ internal static unsafe class BpfLoader
             // Before load: the sizes of maps, and the one constant.
             _ = LibBpf.bpf_map__set_max_entries(Map(obj, "events"), RingSize(filter.RingBytes));
             _ = LibBpf.bpf_map__set_max_entries(Map(obj, "flows"), (uint)filter.MaxFlows);
+            _ = LibBpf.bpf_map__set_max_entries(Map(obj, "targets"), (uint)filter.MaxTargets);
             nuint size;
             var constant = (TpConfig*)LibBpf.bpf_map__initial_value(Map(obj, ".rodata"), &size);
             if (constant is null || size != (nuint)sizeof(TpConfig))

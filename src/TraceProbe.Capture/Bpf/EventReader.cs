@@ -64,6 +64,7 @@ internal static class EventReader
             NewState = (TcpState)raw.new_state,
             Error = raw.error,
             ChildPid = (int)raw.child,
+            IsBrief = (raw.flags & TpEventFlags.IsBrief) != 0,
             Payload = raw.captured == 0 ? default : Keep(record.Slice(HeaderSize, (int)raw.captured), in raw),
         };
         return true;

@@ -93,7 +93,7 @@ public sealed unsafe partial class KernelObserver : IDisposable
             // What to follow comes first, so that nothing is missed between attaching and following.
             foreach (var target in filter.Targets)
             {
-                observer.Add(target);
+                observer.Aim(target);
             }
 
             foreach (var inode in filter.Namespaces)
@@ -135,20 +135,30 @@ public sealed unsafe partial class KernelObserver : IDisposable
         Update("pids", &key, &value, "processes");
     }
 
+    /// <summary>Follows new connections to a destination from now on.</summary>
+    /// <param name="target">The destination; of a shape (which of its members are given) that one of the filter's targets had.</param>
+    /// <param name="oneIn">Of how many of them one is reported in full, the others briefly (<see cref="NetworkEvent.IsBrief"/>); 1 for each. Lots are drawn in the kernel.</param>
+    /// <exception cref="InvalidOperationException">There is no room for more (<see cref="ObservationFilter.MaxTargets"/>).</exception>
+    public void Aim(ObservationTarget target, uint oneIn = 1)
+    {
+        var key = KeyOf(target);
+        Update("targets", &key, &oneIn, "targets");
+    }
+
+    /// <summary>Follows no more new connections to a destination; those there are are followed to their end.</summary>
+    /// <param name="target">The destination; one that is not followed is no error.</param>
+    public void Release(ObservationTarget target)
+    {
+        var key = KeyOf(target);
+        Delete("targets", &key, "destination");
+    }
+
     /// <summary>Stops following a process; what it has begun is followed to its end.</summary>
     /// <param name="pid">Its id; one that is not followed is no error.</param>
     public void Forget(int pid)
     {
-        lock (_maps)
-        {
-            ObjectDisposedException.ThrowIf(_closed, this);
-            var key = (uint)pid;
-            var result = LibBpf.bpf_map_delete_elem(MapFd("pids"), &key);
-            if (result is not 0 and not -ENOENT)
-            {
-                throw new IOException($"Could not stop following process {pid}: {Marshal.GetPInvokeErrorMessage(-result)}.");
-            }
-        }
+        var key = (uint)pid;
+        Delete("pids", &key, $"process {pid}");
     }
 
     /// <summary>Admits one more network namespace to those that are looked at.</summary>
@@ -252,7 +262,7 @@ public sealed unsafe partial class KernelObserver : IDisposable
             | (target.Port == 0 ? 0 : TpTargetShape.Port)
             | (target.Protocol == IpProtocol.None ? 0 : TpTargetShape.Protocol);
 
-    private void Add(ObservationTarget target)
+    private static TpTarget KeyOf(ObservationTarget target)
     {
         var key = new TpTarget
         {
@@ -260,8 +270,7 @@ public sealed unsafe partial class KernelObserver : IDisposable
             protocol = (byte)target.Protocol,
         };
         target.Address?.WriteMapped(key.address);
-        var value = 1u;
-        Update("targets", &key, &value, "targets");
+        return key;
     }
 
     private void Update(string map, void* key, void* value, string what)
@@ -275,6 +284,19 @@ public sealed unsafe partial class KernelObserver : IDisposable
                 throw -result == E2BIG
                     ? new InvalidOperationException($"No more {what} can be followed at once.")
                     : new IOException($"Could not tell the kernel which {what} to follow: {Marshal.GetPInvokeErrorMessage(-result)}.");
+            }
+        }
+    }
+
+    private void Delete(string map, void* key, string what)
+    {
+        lock (_maps)
+        {
+            ObjectDisposedException.ThrowIf(_closed, this);
+            var result = LibBpf.bpf_map_delete_elem(MapFd(map), key);
+            if (result is not 0 and not -ENOENT)
+            {
+                throw new IOException($"Could not stop following {what}: {Marshal.GetPInvokeErrorMessage(-result)}.");
             }
         }
     }

@@ -56,6 +56,9 @@ public sealed record ObservationFilter
     /// <summary>The ring buffer's size in bytes: rounded up to a power of two, at least a page.</summary>
     public int RingBytes { get; init; } = 4 * 1024 * 1024;
 
+    /// <summary>How many targets there may be at once; at least 1.</summary>
+    public int MaxTargets { get; init; } = 1024;
+
     /// <summary>How many tuples can be followed at once; beyond that the least recently seen give way. At least 16.</summary>
     public int MaxFlows { get; init; } = 16384;
 }

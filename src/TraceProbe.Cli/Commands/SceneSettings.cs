@@ -82,16 +82,24 @@ internal sealed class SceneSettings
     /// <param name="parsed">The command line.</param>
     /// <param name="follow">Whether the objects are to be followed, since it may take long until they are needed.</param>
     /// <param name="asking">Whether an API server may be asked: not while somebody waits for a completion.</param>
-    public Scene SceneOf(ParseResult parsed, bool follow = false, bool asking = true)
+    public Scene SceneOf(ParseResult parsed, bool follow = false, bool asking = true) => SceneReaderOf(parsed, follow, asking)();
+
+    /// <summary>What gives the places and objects that are meant as they are at the time.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="follow">Whether the objects are to be followed, since it may take long until they are needed.</param>
+    /// <param name="asking">Whether an API server may be asked: not while somebody waits for a completion.</param>
+    public Func<Scene> SceneReaderOf(ParseResult parsed, bool follow, bool asking = true)
     {
         var objects = asking || FilesOf(parsed).Length > 0 ? ObjectsOf(parsed, follow) : null;
         if (LabOf(parsed) is not { } name)
         {
-            return Scene.OfThisMachine(FilesOf(parsed) is [var first, ..] ? Path.GetFileNameWithoutExtension(first) : _server?.Cluster, objects);
+            var cluster = FilesOf(parsed) is [var first, ..] ? Path.GetFileNameWithoutExtension(first) : _server?.Cluster;
+            return () => Scene.OfThisMachine(cluster, objects);
         }
 
         var lab = Lab.Lab.Open(name);
-        return Scene.Of(lab.Name, lab.PlacesPath, objects ?? OfLab(lab.SnapshotPath));
+        var read = objects ?? OfLab(lab.SnapshotPath);
+        return () => Scene.Of(lab.Name, lab.PlacesPath, read);
     }
 
     /// <summary>What reads the objects outside of a lab, or in its place where that was asked for; null when there is nothing to read.</summary>

@@ -44,6 +44,15 @@ public static class Workloads
         return workload is not null;
     }
 
+    /// <summary>What made a pod; the pod itself when nothing did.</summary>
+    public static Workload Of(Pod pod)
+    {
+        ArgumentNullException.ThrowIfNull(pod);
+        var ns = pod.Metadata.Namespace ?? "default";
+        return OwnersOf(pod, "Deployment").FirstOrDefault() is { } deployment ? new Workload("Deployment", ns, deployment)
+            : pod.Metadata.OwnerReferences is [var owner, ..] ? new Workload(owner.Kind, ns, owner.Name) : new Workload("Pod", ns, pod.Metadata.Name);
+    }
+
     /// <summary>The pods of a workload.</summary>
     public static ImmutableArray<Pod> PodsOf(ClusterSnapshot cluster, Workload workload)
     {

@@ -115,6 +115,11 @@ public static class EventJson
         WriteNumber(writer, "error"u8, e.Error);
         WriteNumber(writer, "childPid"u8, e.ChildPid);
         WriteNumber(writer, "lost"u8, e.Lost);
+        if (e.IsBrief)
+        {
+            writer.WriteBoolean("brief"u8, true);
+        }
+
         if (!e.Payload.IsEmpty)
         {
             writer.WriteBase64String("payload"u8, e.Payload.Span);
@@ -240,6 +245,8 @@ public static class EventJson
                 return e with { Acknowledgment = reader.GetUInt32() };
             case 4 when name.SequenceEqual("lost"u8):
                 return e with { Lost = reader.GetInt64() };
+            case 5 when name.SequenceEqual("brief"u8):
+                return e with { IsBrief = reader.GetBoolean() };
             case 5 when name.SequenceEqual("netNs"u8):
                 return e with { NetNs = reader.GetUInt32() };
             case 5 when name.SequenceEqual("tuple"u8):

@@ -87,6 +87,12 @@ public readonly record struct NetworkEvent
     public long Lost { get; init; }
 
     /// <summary>
+    /// Whether only what tells how its connection went is reported of it (SYN, FIN, RST, first payloads, drops, errors), because it was not drawn to be
+    /// reported in full: byte counts are then lower bounds.
+    /// </summary>
+    public bool IsBrief { get; init; }
+
+    /// <summary>
     /// The beginning of the transport payload, kept only for DNS (up to 512 bytes) and for the first line of an HTTP
     /// message; empty otherwise.
     /// </summary>

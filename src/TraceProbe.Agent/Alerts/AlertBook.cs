@@ -1,0 +1,178 @@
+using TraceProbe.Core.Diagnosis;
+
+namespace TraceProbe.Agent.Alerts;
+
+/// <summary>
+/// Groups failures into alerts: one per class, Service and client workload, opened after a threshold and resolved after quiet, never one per packet. Pure: its time is
+/// what it is given. Bounded. One thread.
+/// </summary>
+public sealed class AlertBook(string node, AlertPolicy policy)
+{
+    /// <summary>The most alerts, open or about to be; failures beyond are counted in <see cref="Shed"/>.</summary>
+    public const int MostAlerts = 2_000;
+
+    private const int MostPairs = 50_000;
+
+    private readonly Dictionary<AlertKey, Entry> _entries = [];
+    private readonly Dictionary<(string Service, string Client), Pair> _pairs = [];
+
+    /// <summary>Failures that there was no room for.</summary>
+    public long Shed { get; private set; }
+
+    /// <summary>The alerts that are open.</summary>
+    public IEnumerable<Alert> Open => _entries.Where(e => e.Value.IsOpen).Select(e => ToAlert(e.Key, e.Value));
+
+    /// <summary>Notes an attempt that went well.</summary>
+    public void Succeeded(string service, string client, DateTimeOffset at) => PairOf(service, client, at)?.Succeed();
+
+    /// <summary>Notes a failure.</summary>
+    /// <param name="key">What, for which Service, for whom.</param>
+    /// <param name="at">When.</param>
+    /// <param name="verdict">The verdict on it, or on one with the same symptoms just before.</param>
+    /// <param name="recording">Keeps a recording of it and says where, when one is needed; may be null.</param>
+    /// <returns>The alert that this opened; null when it opened none.</returns>
+    public AlertChange? Failed(AlertKey key, DateTimeOffset at, Verdict verdict, Func<string?>? recording = null)
+    {
+        ArgumentNullException.ThrowIfNull(verdict);
+        var pair = PairOf(key.Service, key.Client, at);
+        if (pair is not null)
+        {
+            pair.Attempts++;
+        }
+
+        if (!_entries.TryGetValue(key, out var entry))
+        {
+            if (_entries.Count >= MostAlerts)
+            {
+                Shed++;
+                return null;
+            }
+
+            _entries[key] = entry = new Entry { FirstSeen = at, AttemptsBefore = (pair?.Attempts ?? 1) - 1 };
+        }
+
+        entry.LastSeen = at;
+        entry.Count++;
+        entry.SuccessesBefore = pair?.Successes ?? 0;
+        entry.Sentence = verdict.Sentence;
+        entry.Mend = verdict.Mend;
+        entry.Recent.Enqueue(at);
+        while (entry.Recent.Count > policy.Failures || entry.Recent.Peek() < at - policy.Within)
+        {
+            entry.Recent.Dequeue();
+        }
+
+        if (entry.IsOpen || entry.Recent.Count < policy.Failures)
+        {
+            return null;
+        }
+
+        entry.IsOpen = true;
+        entry.ToldAt = at;
+        entry.Recording ??= recording?.Invoke();
+        return new AlertChange(AlertEvent.Opened, ToAlert(key, entry));
+    }
+
+    /// <summary>What has changed as time went by.</summary>
+    public IReadOnlyList<AlertChange> Advance(DateTimeOffset now)
+    {
+        var changes = new List<AlertChange>();
+        foreach (var (key, entry) in _entries)
+        {
+            var quiet = now - entry.LastSeen;
+            var successes = (_pairs.GetValueOrDefault((key.Service, key.Client))?.Successes ?? 0) - entry.SuccessesBefore;
+            if (quiet >= policy.QuietWithout || (quiet >= policy.QuietWithSuccess && successes >= policy.Successes))
+            {
+                _entries.Remove(key);
+                if (entry.IsOpen)
+                {
+                    changes.Add(new AlertChange(AlertEvent.Resolved, ToAlert(key, entry) with { ResolvedAt = now }));
+                }
+            }
+            else if (entry.IsOpen && now - entry.ToldAt >= policy.Repeat)
+            {
+                entry.ToldAt = now;
+                changes.Add(new AlertChange(AlertEvent.Continues, ToAlert(key, entry)));
+            }
+        }
+
+        foreach (var (key, pair) in _pairs)
+        {
+            if (now - pair.LastSeen >= policy.QuietWithout)
+            {
+                _pairs.Remove(key);
+            }
+        }
+
+        return changes;
+    }
+
+    private Alert ToAlert(AlertKey key, Entry entry) => new()
+    {
+        Key = key,
+        Node = node,
+        FirstSeen = entry.FirstSeen,
+        LastSeen = entry.LastSeen,
+        Count = entry.Count,
+        Attempts = Math.Max(entry.Count, (_pairs.GetValueOrDefault((key.Service, key.Client))?.Attempts ?? 0) - entry.AttemptsBefore),
+        Sentence = entry.Sentence,
+        Mend = entry.Mend,
+        Recording = entry.Recording,
+    };
+
+    private Pair? PairOf(string service, string client, DateTimeOffset at)
+    {
+        if (!_pairs.TryGetValue((service, client), out var pair))
+        {
+            if (_pairs.Count >= MostPairs)
+            {
+                return null;
+            }
+
+            _pairs[(service, client)] = pair = new Pair();
+        }
+
+        pair.LastSeen = at;
+        return pair;
+    }
+
+    private sealed class Entry
+    {
+        public DateTimeOffset FirstSeen { get; init; }
+
+        public long AttemptsBefore { get; init; }
+
+        public DateTimeOffset LastSeen { get; set; }
+
+        public DateTimeOffset ToldAt { get; set; }
+
+        public long Count { get; set; }
+
+        public long SuccessesBefore { get; set; }
+
+        public string Sentence { get; set; } = "";
+
+        public Mend? Mend { get; set; }
+
+        public string? Recording { get; set; }
+
+        public bool IsOpen { get; set; }
+
+        public Queue<DateTimeOffset> Recent { get; } = [];
+    }
+
+    private sealed class Pair
+    {
+        public long Attempts { get; set; }
+
+        public long Successes { get; private set; }
+
+        public DateTimeOffset LastSeen { get; set; }
+
+        public void Succeed()
+        {
+            Attempts++;
+            Successes++;
+        }
+    }
+}

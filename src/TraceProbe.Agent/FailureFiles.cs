@@ -1,0 +1,42 @@
+using System.Globalization;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Recordings;
+
+namespace TraceProbe.Agent;
+
+/// <summary>Recordings of failures in a folder, the newest so many; 'traceprobe replay' reads them.</summary>
+/// <param name="folder">The folder; made when the first is kept.</param>
+/// <param name="most">How many; 0 for none.</param>
+public sealed class FailureFiles(string folder, int most)
+{
+    private int _number;
+
+    /// <summary>Keeps a recording, and removes the oldest when there are too many.</summary>
+    /// <returns>Its path; null when none are kept.</returns>
+    /// <exception cref="IOException">It could not be written.</exception>
+    /// <exception cref="RecordingException">It could not be written.</exception>
+    public string? Keep(Recording recording, Report report)
+    {
+        ArgumentNullException.ThrowIfNull(recording);
+        ArgumentNullException.ThrowIfNull(report);
+        if (most == 0)
+        {
+            return null;
+        }
+
+        Directory.CreateDirectory(folder);
+        var path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture,
+            $"{report.StartedAt:yyyyMMdd'T'HHmmssfff}-{Interlocked.Increment(ref _number) % 1000:000}-{FailureClassInfo.Of(report.Verdict.Class).Name}{RecordingArchive.Extension}"));
+        RecordingArchive.Write(path, recording, report);
+
+        // Names begin with their time, so their order is that of age.
+        var files = Directory.GetFiles(folder, $"*{RecordingArchive.Extension}");
+        Array.Sort(files, StringComparer.Ordinal);
+        foreach (var old in files.AsSpan(0, Math.Max(0, files.Length - most)))
+        {
+            File.Delete(old);
+        }
+
+        return path;
+    }
+}

@@ -1,0 +1,343 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Threading.Channels;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using TraceProbe.Agent.Alerts;
+using TraceProbe.Agent.Sessions;
+using TraceProbe.Agent.Watching;
+using TraceProbe.Capture;
+using TraceProbe.Capture.Bpf;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Recordings;
+
+namespace TraceProbe.Agent;
+
+/// <summary>
+/// Watches a node: every connection through a Service and every lookup of its clients, in the kernel; diagnoses those that are out of the ordinary, and tells of what
+/// goes on failing.
+/// <list type="number">
+/// <item>Watch: one thread reads events and sorts them into attempts.</item>
+/// <item>Judge: one thread diagnoses the attempts with symptoms; what it cannot keep up with is counted.</item>
+/// <item>Tell: alerts are opened and resolved, and each receiver is told at its own pace.</item>
+/// <item>Look around: the objects, the namespaces and the Services' addresses are followed as they change.</item>
+/// </list>
+/// </summary>
+public sealed partial class NodeAgent : BackgroundService
+{
+    // Failures with other causes than these few per second are counted as not looked at.
+    private const int MostWaiting = 512;
+
+    private static readonly TimeSpan LookAround = TimeSpan.FromSeconds(1);
+
+    private readonly AgentSettings _settings;
+    private readonly Func<Scene> _scene;
+    private readonly IHostApplicationLifetime _lifetime;
+    private readonly ILogger<NodeAgent> _log;
+    private readonly Channel<Attempt> _symptomatic = Channel.CreateBounded<Attempt>(new BoundedChannelOptions(MostWaiting) { SingleReader = true, SingleWriter = true });
+    private readonly ConcurrentQueue<Attempt> _healthy = new();
+    private readonly List<SinkQueue> _sinks = [];
+    private readonly FailureFiles _failures;
+    private AlertBook _alerts = null!;
+    private Surroundings _around = null!;
+    private KernelObserver _observer = null!;
+    private AttemptTable _table = null!;
+    private long _notJudged;
+
+    /// <summary>An agent; it begins when its host starts.</summary>
+    /// <param name="settings">What it is told.</param>
+    /// <param name="scene">Gives the scene as it is now.</param>
+    /// <param name="sinks">Who is told of alerts.</param>
+    /// <param name="lifetime">Its host's.</param>
+    /// <param name="log">Where it says what it does.</param>
+    public NodeAgent(AgentSettings settings, Func<Scene> scene, IEnumerable<IAlertSink> sinks, IHostApplicationLifetime lifetime, ILogger<NodeAgent> log)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        ArgumentNullException.ThrowIfNull(sinks);
+        (_settings, _scene, _lifetime, _log) = (settings, scene, lifetime, log);
+        _sinks.AddRange(sinks.Select(s => new SinkQueue(s, log)));
+        _failures = new FailureFiles(Path.Combine(settings.State, "failures"), settings.Recordings);
+    }
+
+    /// <inheritdoc/>
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        _around = new Surroundings(_scene(), _settings.Node);
+        var name = _settings.Node ?? _around.Scene.Places.FirstOrDefault(p => p.Kind == PlaceKind.Node)?.Node ?? Environment.MachineName;
+        _alerts = new AlertBook(name, _settings.Alerts);
+        _table = new AttemptTable(
+            (to, _) => Volatile.Read(ref _around).IsService(to.Address),
+            netNs => Volatile.Read(ref _around).SearchOf(netNs),
+            Sort);
+        using (_observer = Open())
+        {
+            LogWatching(name, _around.ServiceAddresses.Count, _around.Scene.Places.Length, _observer.OpenTime.TotalMilliseconds);
+            var watching = OnItsOwnThread("watch", () => Watch(stoppingToken), stoppingToken);
+            var judging = OnItsOwnThread("judge", () => Judge(stoppingToken), stoppingToken);
+            await Task.WhenAll([watching, judging, FollowAsync(stoppingToken), .. _sinks.Select(s => s.RunAsync(stoppingToken))]).ConfigureAwait(false);
+        }
+
+        LogStopped(_table.Lost, _table.Shed, _notJudged);
+    }
+
+    private KernelObserver Open()
+    {
+        // A destination of the shape that all others have: opened with none, every connection would be followed.
+        var observer = KernelObserver.Open(new ObservationFilter
+        {
+            Targets = [new ObservationTarget(IpAddress.IPv4Any)],
+            Namespaces = _around.Scene.IsClosed ? [.. _around.Scene.Places.Select(p => p.NetNs).Where(n => n != 0).Append(uint.MaxValue)] : [],
+            FirstLines = true,
+            RingBytes = _settings.RingBytes,
+            MaxFlows = 1 << 16,
+            MaxTargets = 1 << 16,
+        });
+        foreach (var address in _around.ServiceAddresses)
+        {
+            observer.Aim(new ObservationTarget(address), (uint)_settings.Sampling.OneIn);
+        }
+
+        return observer;
+    }
+
+    // ---- watch ----
+
+    private void Watch(CancellationToken stopping)
+    {
+        var next = 0L;
+        while (!stopping.IsCancellationRequested)
+        {
+            _observer.Poll(_table.Add, TimeSpan.FromMilliseconds(100));
+            if (BootClock.Now is var now && now >= next)
+            {
+                _table.Advance(now);
+                next = now + 50_000_000;
+            }
+        }
+
+        _symptomatic.Writer.TryComplete();
+    }
+
+    private void Sort(Attempt attempt)
+    {
+        if (attempt.Symptoms == Symptoms.None)
+        {
+            _healthy.Enqueue(attempt);
+        }
+        else if (!_symptomatic.Writer.TryWrite(attempt))
+        {
+            Interlocked.Increment(ref _notJudged);
+        }
+    }
+
+    // ---- judge ----
+
+    private void Judge(CancellationToken stopping)
+    {
+        var diagnostician = new Diagnostician(_observer.Unavailable);
+        var told = DateTimeOffset.MinValue;
+        while (!stopping.IsCancellationRequested)
+        {
+            var around = Volatile.Read(ref _around);
+            var waited = false;
+            if (_symptomatic.Reader.TryRead(out var attempt))
+            {
+                try
+                {
+                    if (diagnostician.Judge(attempt, around, (_, _) => null) is { } outcome)
+                    {
+                        Take(outcome);
+                    }
+                }
+                catch (Exception e) when (e is IOException or SessionException or UnauthorizedAccessException or FormatException)
+                {
+                    LogNotJudged(e.Message);
+                }
+            }
+            else
+            {
+                waited = true;
+            }
+
+            // Healthy ones are as many as there are connections: their names are enough.
+            while (_healthy.TryDequeue(out var healthy))
+            {
+                _alerts.Succeeded(around.ServiceOf(healthy.Asked!.Value.Destination), around.ClientOf(healthy.NetNs), TimeProvider.System.GetUtcNow());
+            }
+
+            var now = TimeProvider.System.GetUtcNow();
+            if (now - told >= TimeSpan.FromSeconds(1))
+            {
+                told = now;
+                foreach (var change in _alerts.Advance(now))
+                {
+                    Tell(change);
+                }
+            }
+
+            if (waited)
+            {
+                stopping.WaitHandle.WaitOne(TimeSpan.FromMilliseconds(50));
+            }
+        }
+    }
+
+    private void Take(Outcome outcome)
+    {
+        switch (outcome.Class)
+        {
+            case FailureClass.Healthy:
+                _alerts.Succeeded(outcome.Service, outcome.Client, outcome.At);
+                break;
+            case FailureClass.Undetermined:
+                if (outcome.Recording is not null)
+                {
+                    LogUndetermined(outcome.Client, outcome.Service, outcome.Report!.Verdict.Sentence);
+                }
+
+                break;
+            default:
+                var key = new AlertKey(outcome.Class, outcome.Service, outcome.Client);
+                if (_alerts.Failed(key, outcome.At, outcome.Report!.Verdict, () => Keep(outcome)) is { } opened)
+                {
+                    Tell(opened);
+                }
+
+                break;
+        }
+    }
+
+    private string? Keep(Outcome outcome)
+    {
+        if (outcome.Recording is null)
+        {
+            return null;
+        }
+
+        try
+        {
+            return _failures.Keep(outcome.Recording, outcome.Report!);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or RecordingException)
+        {
+            LogNotKept(e.Message);
+            return null;
+        }
+    }
+
+    private void Tell(AlertChange change)
+    {
+        var alert = change.Alert;
+        var name = FailureClassInfo.Of(alert.Key.Class).Name;
+        if (change.Event == AlertEvent.Opened)
+        {
+            LogOpened(name, alert.Key.Client, alert.Key.Service, alert.Sentence, alert.Mend?.Command ?? alert.Mend?.Text ?? "-");
+        }
+        else if (change.Event == AlertEvent.Resolved)
+        {
+            LogResolved(name, alert.Key.Client, alert.Key.Service, string.Create(CultureInfo.InvariantCulture, $"{alert.Count} of {alert.Attempts}"), alert.LastSeen - alert.FirstSeen);
+        }
+
+        foreach (var sink in _sinks)
+        {
+            sink.Add(change);
+        }
+    }
+
+    // ---- look around ----
+
+    private async Task FollowAsync(CancellationToken stopping)
+    {
+        using var timer = new PeriodicTimer(LookAround);
+        var isAway = false;
+        try
+        {
+            while (await timer.WaitForNextTickAsync(stopping).ConfigureAwait(false))
+            {
+                try
+                {
+                    var scene = _scene();
+                    if (!_around.IsOf(scene))
+                    {
+                        Update(new Surroundings(scene, _settings.Node));
+                    }
+
+                    isAway = false;
+                }
+                catch (SessionException e)
+                {
+                    // What was known last goes on to hold, and it is said once.
+                    if (!isAway)
+                    {
+                        LogAway(e.Message);
+                    }
+
+                    isAway = true;
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The host stops.
+        }
+        catch (Exception e) when (e is InvalidOperationException or IOException)
+        {
+            LogFailed(e.Message);
+            _lifetime.StopApplication();
+        }
+    }
+
+    private void Update(Surroundings now)
+    {
+        var before = _around;
+        foreach (var address in now.ServiceAddresses.Except(before.ServiceAddresses))
+        {
+            _observer.Aim(new ObservationTarget(address), (uint)_settings.Sampling.OneIn);
+        }
+
+        // The addresses of Services that are gone stay: a client that goes on asking for one is a failure to explain.
+        if (now.Scene.IsClosed)
+        {
+            foreach (var place in now.Scene.Places.Where(p => p.NetNs != 0 && before.PlaceOf(p.NetNs) is null))
+            {
+                _observer.Admit(place.NetNs);
+            }
+        }
+
+        Volatile.Write(ref _around, now);
+    }
+
+    private static Task OnItsOwnThread(string name, Action work, CancellationToken stopping) => Task.Factory.StartNew(() =>
+    {
+        Thread.CurrentThread.Name = name;
+        work();
+    }, stopping, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
+
+    [LoggerMessage(LogLevel.Information, "watching {Node}: {Addresses} Service addresses, {Places} namespaces; programs loaded in {Milliseconds:0} ms")]
+    private partial void LogWatching(string node, int addresses, int places, double milliseconds);
+
+    [LoggerMessage(LogLevel.Information, "stopped; {Lost} events lost, {Shed} attempts shed, {NotJudged} not judged")]
+    private partial void LogStopped(long lost, long shed, long notJudged);
+
+    [LoggerMessage(LogLevel.Warning, "opened {Class}: {Client} to {Service}: {Sentence} Mend: {Mend}")]
+    private partial void LogOpened(string @class, string client, string service, string sentence, string mend);
+
+    [LoggerMessage(LogLevel.Information, "resolved {Class}: {Client} to {Service}: {Share} attempts failed within {Lasted}")]
+    private partial void LogResolved(string @class, string client, string service, string share, TimeSpan lasted);
+
+    [LoggerMessage(LogLevel.Information, "undetermined: {Client} to {Service}: {Sentence}")]
+    private partial void LogUndetermined(string client, string service, string sentence);
+
+    [LoggerMessage(LogLevel.Warning, "an attempt could not be judged: {Why}")]
+    private partial void LogNotJudged(string why);
+
+    [LoggerMessage(LogLevel.Warning, "a recording could not be kept: {Why}")]
+    private partial void LogNotKept(string why);
+
+    [LoggerMessage(LogLevel.Warning, "going on with what was known last: {Why}")]
+    private partial void LogAway(string why);
+
+    [LoggerMessage(LogLevel.Error, "cannot go on: {Why}")]
+    private partial void LogFailed(string why);
+}

@@ -1,0 +1,193 @@
+using TraceProbe.Core.Events;
+using TraceProbe.Core.Net;
+
+namespace TraceProbe.Agent.Watching;
+
+/// <summary>One attempt of a client to talk to a Service: its lookup, when one was seen, and its connection, when it came to one.</summary>
+internal sealed class Attempt
+{
+    /// <summary>The most events that are kept of one connection. What comes after is looked at, and then let go.</summary>
+    public const int MostEvents = 400;
+
+    private bool _asksTls;
+    private bool _clientFinished;
+    private bool _serverFinished;
+
+    /// <summary>A connection that begins.</summary>
+    public Attempt(FiveTuple asked, in NetworkEvent first, Lookup? lookup)
+    {
+        Asked = asked;
+        NetNs = first.NetNs;
+        Pid = first.Pid;
+        Command = first.Command;
+        Lookup = lookup;
+        StartNanoseconds = LastNanoseconds = first.BootNanoseconds;
+        IsBrief = first.IsBrief;
+        Sequence = first.Sequence;
+    }
+
+    /// <summary>A lookup that came to nothing, so that there is no connection.</summary>
+    public Attempt(Lookup failed)
+    {
+        NetNs = failed.NetNs;
+        Pid = failed.Pid;
+        Command = failed.Command;
+        Lookup = failed;
+        StartNanoseconds = failed.StartNanoseconds;
+        LastNanoseconds = failed.LastNanoseconds;
+        Symptoms = Symptoms.LookupFailed;
+    }
+
+    /// <summary>What the client asked for; null when its lookup failed.</summary>
+    public FiveTuple? Asked { get; }
+
+    /// <summary>Where the connection went after translation; null when none was seen.</summary>
+    public AddressPort? Backend { get; private set; }
+
+    /// <summary>The client's network namespace.</summary>
+    public uint NetNs { get; }
+
+    /// <summary>The client's process; 0 when not known.</summary>
+    public int Pid { get; private set; }
+
+    /// <summary>Its name.</summary>
+    public ShortName Command { get; private set; }
+
+    /// <summary>The lookup that led here; null when none was seen.</summary>
+    public Lookup? Lookup { get; }
+
+    /// <summary>Whether only what tells how it went is reported of it (<see cref="NetworkEvent.IsBrief"/>).</summary>
+    public bool IsBrief { get; }
+
+    /// <summary>The sequence number of its first SYN.</summary>
+    public uint Sequence { get; }
+
+    /// <summary>When it began, in nanoseconds since boot.</summary>
+    public long StartNanoseconds { get; }
+
+    /// <summary>When the last event of it happened.</summary>
+    public long LastNanoseconds { get; private set; }
+
+    /// <summary>When the handshake was completed at the client; null when it was not.</summary>
+    public long? EstablishedNanoseconds { get; private set; }
+
+    /// <summary>When the client sent its first payload.</summary>
+    public long? RequestNanoseconds { get; private set; }
+
+    /// <summary>When the first payload reached the client.</summary>
+    public long? ReplyNanoseconds { get; private set; }
+
+    /// <summary>Whether nothing more is to be expected.</summary>
+    public bool IsOver { get; private set; }
+
+    /// <summary>What is out of the ordinary.</summary>
+    public Symptoms Symptoms { get; set; }
+
+    /// <summary>Its events, without those of its lookup.</summary>
+    public List<NetworkEvent> Events { get; } = [];
+
+    /// <summary>The tuples that are known to be its own.</summary>
+    public List<FiveTuple> Tuples { get; } = [];
+
+    /// <summary>Events that were lost while it was under way.</summary>
+    public long Lost { get; private set; }
+
+    /// <summary>Takes an event of it.</summary>
+    /// <param name="e">The event.</param>
+    /// <param name="forward">Whether its tuple goes from the client to the server; of an error that quotes a packet, whether the error does.</param>
+    public void Add(in NetworkEvent e, bool forward)
+    {
+        LastNanoseconds = Math.Max(LastNanoseconds, e.BootNanoseconds);
+        if (Events.Count < MostEvents)
+        {
+            Events.Add(e);
+        }
+
+        if (Pid == 0 && e.Pid != 0 && forward)
+        {
+            (Pid, Command) = (e.Pid, e.Command);
+        }
+
+        switch (e.Kind)
+        {
+            case EventKind.ObservationGap:
+                Lost += e.Lost;
+                break;
+            case EventKind.PacketDropped:
+                Symptoms |= Symptoms.Dropped;
+                break;
+            case EventKind.SegmentRetransmitted:
+                Symptoms |= Symptoms.Retransmitted;
+                break;
+            case EventKind.SocketErrorReported:
+                Symptoms |= Symptoms.SocketError;
+                break;
+            case EventKind.SocketStateChanged when forward && e.NetNs == NetNs && e is { OldState: TcpState.SynSent, NewState: TcpState.Established }:
+                EstablishedNanoseconds ??= e.BootNanoseconds;
+                break;
+            case EventKind.PacketQueued or EventKind.PacketReceived when e.Tuple.Protocol is IpProtocol.Icmp or IpProtocol.IcmpV6:
+                Symptoms |= Symptoms.IcmpError;
+                IsOver |= EstablishedNanoseconds is null && e.NetNs == NetNs;
+                break;
+            case EventKind.PacketQueued or EventKind.PacketReceived when Asked?.Protocol == IpProtocol.Tcp:
+                AddSegment(e, forward);
+                break;
+            case EventKind.PacketQueued or EventKind.PacketReceived when !forward && e.NetNs == NetNs:
+                EstablishedNanoseconds ??= e.BootNanoseconds;
+                ReplyNanoseconds ??= e.BootNanoseconds;
+                break;
+            case EventKind.PacketQueued or EventKind.PacketReceived when forward && e.NetNs == NetNs:
+                RequestNanoseconds ??= e.BootNanoseconds;
+                break;
+        }
+    }
+
+    /// <summary>Notes where it was translated to.</summary>
+    public void TranslatedTo(AddressPort backend) => Backend ??= backend;
+
+    private void AddSegment(in NetworkEvent e, bool forward)
+    {
+        var isHere = e.NetNs == NetNs;
+        if ((e.Flags & TcpFlags.Rst) != 0)
+        {
+            // After the answer a reset is a way to hang up.
+            Symptoms |= ReplyNanoseconds is null ? Symptoms.Reset : Symptoms.None;
+            IsOver |= isHere;
+        }
+
+        if (!forward && isHere && (e.Flags & (TcpFlags.Syn | TcpFlags.Ack)) == (TcpFlags.Syn | TcpFlags.Ack))
+        {
+            EstablishedNanoseconds ??= e.BootNanoseconds;
+        }
+
+        if (isHere && e.PayloadLength > 0)
+        {
+            AddPayload(e, forward);
+        }
+
+        if (isHere && (e.Flags & TcpFlags.Fin) != 0)
+        {
+            _clientFinished |= forward;
+            _serverFinished |= !forward;
+            IsOver |= _clientFinished && _serverFinished;
+            Symptoms |= RequestNanoseconds is not null && ReplyNanoseconds is null ? Symptoms.NoReply : Symptoms.None;
+        }
+    }
+
+    private void AddPayload(in NetworkEvent e, bool forward)
+    {
+        var first = e.Payload.Span;
+        if (forward)
+        {
+            RequestNanoseconds ??= e.BootNanoseconds;
+            _asksTls |= first is [0x16, 3, ..];
+            return;
+        }
+
+        // RFC 8446 section 6: content type 21 is an alert. RFC 9112 section 4: the status is the second word.
+        Symptoms |= ReplyNanoseconds is null && first is [0x15, 3, ..] ? Symptoms.TlsMismatch : Symptoms.None;
+        Symptoms |= _asksTls && first.StartsWith("HTTP/"u8) ? Symptoms.TlsMismatch : Symptoms.None;
+        Symptoms |= first.Length > 9 && first.StartsWith("HTTP/1."u8) && first[9] == (byte)'5' ? Symptoms.ServerError : Symptoms.None;
+        ReplyNanoseconds ??= e.BootNanoseconds;
+    }
+}

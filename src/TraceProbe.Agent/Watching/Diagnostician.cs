@@ -1,0 +1,114 @@
+using System.Collections.Immutable;
+using TraceProbe.Agent.Sessions;
+using TraceProbe.Capture;
+using TraceProbe.Cluster;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
+using TraceProbe.Core.Recordings;
+using TraceProbe.Core.Requests;
+
+namespace TraceProbe.Agent.Watching;
+
+/// <summary>What became of an attempt.</summary>
+/// <param name="Client">Who: its workload or node.</param>
+/// <param name="Service">To which Service and port; or the name, when it is none's.</param>
+/// <param name="At">When it began.</param>
+/// <param name="Report">The report on it, or on one with the same symptoms just before; null when nothing was out of the ordinary.</param>
+/// <param name="Recording">The recording, when it was diagnosed by itself.</param>
+internal sealed record Outcome(string Client, string Service, DateTimeOffset At, Report? Report, Recording? Recording)
+{
+    /// <summary>Its class.</summary>
+    public FailureClass Class => Report?.Verdict.Class ?? FailureClass.Healthy;
+}
+
+/// <summary>
+/// Diagnoses attempts with the classifier that a trace uses: makes a recording of each, with the node's account as it is now. Those that come with the same symptoms
+/// within seconds are counted with the one that was diagnosed. One thread.
+/// </summary>
+internal sealed class Diagnostician(IReadOnlyList<string> unavailable)
+{
+    /// <summary>For how long failures with the same symptoms count as one that was diagnosed.</summary>
+    public static readonly TimeSpan SameCause = TimeSpan.FromSeconds(5);
+
+    private const int MostRemembered = 10_000;
+
+    private static readonly string Tool = $"traceprobe {typeof(Diagnostician).Assembly.GetName().Version?.ToString(3)}";
+
+    private readonly Dictionary<(string Client, string Service, Symptoms Symptoms, AddressPort? Backend), (long At, Report Report)> _diagnosed = [];
+    private ImmutableArray<NodeAccount> _nodes = [];
+    private long _nodesReadAt = long.MinValue;
+
+    /// <summary>Says what became of an attempt.</summary>
+    /// <param name="attempt">The attempt.</param>
+    /// <param name="around">What is around it.</param>
+    /// <param name="baselineOf">The baseline to compare it with; may give null.</param>
+    /// <returns>What became of it; null when it is not ours to explain.</returns>
+    public Outcome? Judge(Attempt attempt, Surroundings around, Func<string, string, Baseline?> baselineOf)
+    {
+        var client = around.ClientOf(attempt.NetNs);
+        if ((attempt.Asked is { } asked ? around.ServiceOf(asked.Destination) : around.ServiceMeantBy(attempt.Lookup!.Meant, attempt.NetNs)) is not { } service)
+        {
+            return null;
+        }
+
+        var now = BootClock.Now;
+        var clock = new ClockAnchor(now, TimeProvider.System.GetUtcNow());
+        var at = clock.WallAt(attempt.StartNanoseconds);
+        var key = (client, service, attempt.Symptoms, attempt.Backend);
+        if (_diagnosed.TryGetValue(key, out var known) && attempt.StartNanoseconds - known.At < SameCause.Ticks * 100)
+        {
+            return new Outcome(client, service, at, known.Report, null);
+        }
+
+        var recording = Compose(attempt, around, clock) with { Baseline = baselineOf(client, service) };
+        var report = Diagnose.Run(recording);
+        if (_diagnosed.Count >= MostRemembered)
+        {
+            _diagnosed.Clear();
+        }
+
+        _diagnosed[key] = (attempt.StartNanoseconds, report);
+        return new Outcome(client, service, at, report, recording);
+    }
+
+    /// <summary>A recording of an attempt.</summary>
+    public Recording Compose(Attempt attempt, Surroundings around, ClockAnchor clock)
+    {
+        if (_nodesReadAt < attempt.StartNanoseconds)
+        {
+            // The rules that its packets met are those of now, unless kube-proxy has just changed them: then the next one of its kind will tell.
+            _nodesReadAt = clock.BootNanoseconds;
+            _nodes = [.. around.Scene.Places.Where(p => p.Kind == PlaceKind.Node).Select(n => NodeReader.Read(n, around.Scene.Places.Where(p => p.Kind == PlaceKind.Pod && p.Node == n.Node)))];
+        }
+
+        var start = attempt.Lookup?.StartNanoseconds ?? attempt.StartNanoseconds;
+        return new Recording
+        {
+            Manifest = new RecordingManifest
+            {
+                Tool = Tool,
+                Mode = RecordingMode.Observe,
+                Client = around.PlaceOf(attempt.NetNs)?.Name ?? $"netns:{attempt.NetNs}",
+                Cluster = around.Scene.Cluster,
+                Clock = clock,
+                StartNanoseconds = start,
+                EndNanoseconds = clock.BootNanoseconds,
+                Source = EventSource.Ebpf,
+                Places = around.Scene.Places,
+                NotSeen = [.. unavailable, .. attempt.IsBrief ? ["its data packets but the first of each direction, since it was not drawn to be followed in full"] : ImmutableArray<string>.Empty],
+            },
+            Events = [.. (attempt.Lookup?.Events ?? []).Concat(attempt.Events).OrderBy(e => e.BootNanoseconds)],
+            Client = new ClientReport
+            {
+                Command = attempt.Command.ToString(),
+                Pid = attempt.Pid,
+                Resolver = around.ResolverOf(attempt.NetNs),
+                StartNanoseconds = start,
+                EndNanoseconds = attempt.LastNanoseconds,
+            },
+            Cluster = around.Cluster,
+            Nodes = _nodes,
+        };
+    }
+}

@@ -1,0 +1,102 @@
+using System.Collections.Concurrent;
+using System.Collections.Frozen;
+using System.Collections.Immutable;
+using TraceProbe.Agent.Requests;
+using TraceProbe.Agent.Sessions;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Requests;
+
+namespace TraceProbe.Agent.Watching;
+
+/// <summary>What a node's agent knows of its surroundings at one time: the objects, the namespaces, and whose an address is. Immutable, replaced whole.</summary>
+internal sealed class Surroundings
+{
+    private readonly string? _node;
+    private readonly FrozenDictionary<uint, Place> _places;
+    private readonly FrozenSet<IpAddress> _serviceAddresses;
+    private readonly ConcurrentDictionary<uint, ResolverConfiguration?> _resolvers = [];
+
+    /// <summary>Reads them off a scene.</summary>
+    /// <param name="scene">The scene.</param>
+    /// <param name="node">The only node whose namespaces count; null for all of the scene's.</param>
+    public Surroundings(Scene scene, string? node)
+    {
+        _node = node;
+        Scene = Within(scene);
+        Cluster = scene.ReadObjects();
+        _places = Scene.Places.Where(p => p.NetNs != 0).DistinctBy(p => p.NetNs).ToFrozenDictionary(p => p.NetNs);
+        _serviceAddresses = (Cluster?.Services ?? []).SelectMany(s => ServiceMeant.AddressesOf(s)).ToFrozenSet();
+    }
+
+    /// <summary>The namespaces, and where the objects come from.</summary>
+    public Scene Scene { get; }
+
+    /// <summary>The desired account; null when there is none.</summary>
+    public ClusterSnapshot? Cluster { get; }
+
+    /// <summary>The addresses that Services have.</summary>
+    public IReadOnlySet<IpAddress> ServiceAddresses => _serviceAddresses;
+
+    /// <summary>Whether nothing has changed since.</summary>
+    /// <exception cref="SessionException">The objects cannot be read.</exception>
+    public bool IsOf(Scene scene) => ReferenceEquals(scene.ReadObjects(), Cluster) && Within(scene).Places.Select(p => (p.Name, p.NetNs)).SequenceEqual(Scene.Places.Select(p => (p.Name, p.NetNs)));
+
+    private Scene Within(Scene scene) => _node is null ? scene : scene with { Places = [.. scene.Places.Where(p => p.Node == _node)] };
+
+    /// <summary>Whether an address is a Service's.</summary>
+    public bool IsService(IpAddress address) => _serviceAddresses.Contains(address);
+
+    /// <summary>The place of a namespace; null when it has no name.</summary>
+    public Place? PlaceOf(uint netNs) => _places.GetValueOrDefault(netNs);
+
+    /// <summary>Who a client is: its workload, or its node, or the number of its namespace.</summary>
+    public string ClientOf(uint netNs) => PlaceOf(netNs) switch
+    {
+        { Kind: PlaceKind.Pod, PodNamespace: { } ns, PodName: { } name } => Cluster?.FindPod(ns, name) is { } pod ? Workloads.Of(pod).ToString() : $"pod/{ns}/{name}",
+        { } place => place.Name,
+        null => $"netns:{netNs}",
+    };
+
+    /// <summary>The Service and port that an address and port are: <c>NAMESPACE/NAME:PORT</c>; the address and port themselves when they are none's.</summary>
+    public string ServiceOf(AddressPort asked)
+        => Cluster is { } cluster && ServiceMeant.ByAddress(asked.Address, cluster) is { } meant ? $"{meant.Namespace}/{meant.Name}:{asked.Port}" : asked.ToString();
+
+    /// <summary>
+    /// The Service that a name means to a client; null when it is a name from beyond the cluster, whose failure is not ours to explain: it has a dot, and neither
+    /// what follows is a namespace, nor does it end in the cluster's domain.
+    /// </summary>
+    public string? ServiceMeantBy(string name, uint netNs)
+    {
+        if (Cluster is not { } cluster)
+        {
+            return null;
+        }
+
+        var labels = name.TrimEnd('.').Split('.');
+        var isOurs = labels.Length == 1 || name.EndsWith($".svc.{cluster.ClusterDomain}", StringComparison.OrdinalIgnoreCase)
+            || (labels.Length == 2 && cluster.FindNamespace(labels[1]) is not null) || (labels.Length == 3 && labels[2] == "svc");
+        if (!isOurs)
+        {
+            return null;
+        }
+
+        return ServiceMeant.By(name, PlaceOf(netNs)?.PodNamespace ?? "default", cluster) is { Service: not null } meant ? $"{meant.Namespace}/{meant.Name}" : name;
+    }
+
+    /// <summary>The resolver configuration of the client in a namespace; null when it cannot be read.</summary>
+    public ResolverConfiguration? ResolverOf(uint netNs) => _resolvers.GetOrAdd(netNs, static (n, self) =>
+    {
+        if (self.PlaceOf(n) is not { } place)
+        {
+            return null;
+        }
+
+        var path = Path.Combine(place.EtcPath, "resolv.conf");
+        return ClientFile.TryRead(path, out _) is { } text ? ResolvConf.Parse(text, path, ResolverFlavor.Glibc) : null;
+    }, this);
+
+    /// <summary>The search list of the client in a namespace; empty when it cannot be read.</summary>
+    public IReadOnlyList<string> SearchOf(uint netNs) => ResolverOf(netNs) is { } resolver ? resolver.Search : ImmutableArray<string>.Empty;
+}

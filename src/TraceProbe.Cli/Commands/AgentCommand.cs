@@ -1,0 +1,121 @@
+using System.CommandLine;
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Console;
+using TraceProbe.Agent;
+using TraceProbe.Agent.Alerts;
+using TraceProbe.Agent.Sessions;
+using TraceProbe.Capture.Bpf;
+
+namespace TraceProbe.Cli.Commands;
+
+/// <summary><c>traceprobe agent</c>: watch a node for as long as it runs, and tell what goes on failing.</summary>
+internal static class AgentCommand
+{
+    /// <summary>The command.</summary>
+    public static Command Create()
+    {
+        var scene = new SceneSettings();
+        var node = new Option<string?>("--node") { Description = "In a lab: the only node whose namespaces are watched, as an agent on that node would; all without it.", HelpName = "NODE" };
+        var config = new Option<string?>("--config") { Description = "A JSON file with settings; variables such as TRACEPROBE_AGENT_SAMPLING__ONEIN=50 and the options here go before it.", HelpName = "FILE" };
+        var state = new Option<string?>("--state") { Description = "Where baselines and recordings of failures are kept (/var/lib/traceprobe/agent without it).", HelpName = "FOLDER" };
+        var oneIn = new Option<int?>("--one-in") { Description = "Of how many healthy connections to a Service one is followed in full (20 without it). Failures always are.", HelpName = "N" };
+        var alertmanager = new Option<string[]>("--alertmanager") { Description = "An Alertmanager to tell of alerts, such as http://alertmanager:9093. May be given again.", HelpName = "URL" };
+        var webhook = new Option<string[]>("--webhook") { Description = "A URL that alerts are POSTed to as JSON. May be given again.", HelpName = "URL" };
+        var slack = new Option<string[]>("--slack") { Description = "A URL that takes Slack's messages. May be given again.", HelpName = "URL" };
+        var command = new Verb("agent", "Watch this node: every connection through a Service and every lookup. Diagnose those that fail, and alert with the cause.")
+        {
+            Examples =
+            [
+                ("sudo traceprobe agent --alertmanager http://alertmanager:9093", "watch this node until Ctrl-C"),
+                ("sudo traceprobe agent --lab demo --node node-1", "watch one node of a lab, as its agent would"),
+            ],
+        };
+        scene.AddTo(command);
+        foreach (var option in new Option[] { node, config, state, oneIn, alertmanager, webhook, slack })
+        {
+            command.Options.Add(option);
+        }
+
+        command.SetAction((parsed, cancellation) =>
+        {
+            var settings = Read(parsed.GetValue(config));
+            settings.State = parsed.GetValue(state) is { } folder ? Path.GetFullPath(folder) : settings.State;
+            settings.Sampling.OneIn = parsed.GetValue(oneIn) ?? settings.Sampling.OneIn;
+            Add(settings.Alertmanagers, parsed.GetValue(alertmanager), u => u);
+            Add(settings.Webhooks, parsed.GetValue(webhook), u => new WebhookSettings { Url = u });
+            Add(settings.Webhooks, parsed.GetValue(slack), u => new WebhookSettings { Url = u, Format = WebhookFormat.Slack });
+            settings.Node = parsed.GetValue(node) ?? settings.Node;
+            if (settings.Errors().ToList() is { Count: > 0 } errors)
+            {
+                throw new OperatorException(string.Join(Environment.NewLine, errors), ExitCode.Usage);
+            }
+
+            return RunAsync(settings, scene.SceneReaderOf(parsed, follow: true), cancellation);
+        });
+        return command;
+    }
+
+    private static async Task<int> RunAsync(AgentSettings settings, Func<Scene> scene, CancellationToken cancellation)
+    {
+        if (settings.Node is { } node && scene() is var now && !now.Places.Any(p => p.Node == node))
+        {
+            throw new OperatorException($"There is no node {node} here; there are {string.Join(", ", now.Places.Select(p => p.Node).OfType<string>().Distinct())}.", ExitCode.Usage);
+        }
+
+        var builder = Host.CreateEmptyApplicationBuilder(new HostApplicationBuilderSettings { DisableDefaults = true });
+        builder.Logging.AddSimpleConsole(o =>
+        {
+            (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-dd'T'HH:mm:ss'Z' ");
+            o.ColorBehavior = Console.IsErrorRedirected ? LoggerColorBehavior.Disabled : LoggerColorBehavior.Default;
+        });
+        builder.Logging.Services.Configure<ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
+        builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
+        using var http = new HttpClient { Timeout = TimeSpan.FromSeconds(10) };
+        builder.Services.AddSingleton(settings);
+        foreach (var server in settings.Alertmanagers)
+        {
+            builder.Services.AddSingleton<IAlertSink>(new AlertmanagerSink(http, server, settings.Alerts.Repeat));
+        }
+
+        foreach (var hook in settings.Webhooks)
+        {
+            builder.Services.AddSingleton<IAlertSink>(new WebhookSink(http, hook.Url!, hook.Format));
+        }
+
+        builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<NodeAgent>(services, scene));
+        using var host = builder.Build();
+        await host.RunAsync(cancellation).ConfigureAwait(false);
+        return ExitCode.Healthy;
+    }
+
+    private static AgentSettings Read(string? file)
+    {
+        try
+        {
+            var configuration = new ConfigurationBuilder();
+            if (file is not null)
+            {
+                configuration.AddJsonFile(Path.GetFullPath(file), optional: false);
+            }
+
+            var settings = new AgentSettings();
+            configuration.AddEnvironmentVariables("TRACEPROBE_AGENT_").Build().Bind(settings, o => o.ErrorOnUnknownConfiguration = true);
+            return settings;
+        }
+        catch (Exception e) when (e is IOException or InvalidDataException or InvalidOperationException or FormatException or UnauthorizedAccessException)
+        {
+            throw new OperatorException($"The settings{(file is null ? "" : $" in {file}")} cannot be read: {e.Message}{(e.InnerException is { } inner ? $" {inner.Message}" : "")}", ExitCode.Usage);
+        }
+    }
+
+    private static void Add<T>(IList<T> list, string[]? urls, Func<Uri, T> make)
+    {
+        foreach (var url in urls ?? [])
+        {
+            list.Add(make(Uri.TryCreate(url, UriKind.Absolute, out var uri) ? uri : throw new OperatorException($"'{url}' is no URL of the kind http://HOST:PORT.", ExitCode.Usage)));
+        }
+    }
+}
