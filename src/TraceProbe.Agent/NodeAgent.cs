@@ -33,7 +33,6 @@ public sealed partial class NodeAgent : BackgroundService
 
     private readonly AgentSettings _settings;
     private readonly Func<Scene> _scene;
-    private readonly IHostApplicationLifetime _lifetime;
     private readonly ILogger<NodeAgent> _log;
     private readonly Channel<Attempt> _symptomatic = Channel.CreateBounded<Attempt>(new BoundedChannelOptions(MostWaiting) { SingleReader = true, SingleWriter = true });
     private readonly ConcurrentQueue<Attempt> _healthy = new();
@@ -49,13 +48,12 @@ public sealed partial class NodeAgent : BackgroundService
     /// <param name="settings">What it is told.</param>
     /// <param name="scene">Gives the scene as it is now.</param>
     /// <param name="sinks">Who is told of alerts.</param>
-    /// <param name="lifetime">Its host's.</param>
     /// <param name="log">Where it says what it does.</param>
-    public NodeAgent(AgentSettings settings, Func<Scene> scene, IEnumerable<IAlertSink> sinks, IHostApplicationLifetime lifetime, ILogger<NodeAgent> log)
+    public NodeAgent(AgentSettings settings, Func<Scene> scene, IEnumerable<IAlertSink> sinks, ILogger<NodeAgent> log)
     {
         ArgumentNullException.ThrowIfNull(settings);
         ArgumentNullException.ThrowIfNull(sinks);
-        (_settings, _scene, _lifetime, _log) = (settings, scene, lifetime, log);
+        (_settings, _scene, _log) = (settings, scene, log);
         _sinks.AddRange(sinks.Select(s => new SinkQueue(s, log)));
         _failures = new FailureFiles(Path.Combine(settings.State, "failures"), settings.Recordings);
     }
@@ -73,9 +71,18 @@ public sealed partial class NodeAgent : BackgroundService
         using (_observer = Open())
         {
             LogWatching(name, _around.ServiceAddresses.Count, _around.Scene.Places.Length, _observer.OpenTime.TotalMilliseconds);
-            var watching = OnItsOwnThread("watch", () => Watch(stoppingToken), stoppingToken);
-            var judging = OnItsOwnThread("judge", () => Judge(stoppingToken), stoppingToken);
-            await Task.WhenAll([watching, judging, FollowAsync(stoppingToken), .. _sinks.Select(s => s.RunAsync(stoppingToken))]).ConfigureAwait(false);
+            // When one of them cannot go on, none does: half an agent would say that all is well.
+            using var ending = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
+            List<Task> parts =
+            [
+                OnItsOwnThread("watch", () => Watch(ending.Token)),
+                OnItsOwnThread("judge", () => Judge(ending.Token)),
+                FollowAsync(ending.Token),
+                .. _sinks.Select(s => s.RunAsync(ending.Token)),
+            ];
+            await Task.WhenAny(parts).ConfigureAwait(false);
+            await ending.CancelAsync().ConfigureAwait(false);
+            await Task.WhenAll(parts).ConfigureAwait(false);
         }
 
         LogStopped(_table.Lost, _table.Shed, _notJudged);
@@ -281,11 +288,6 @@ public sealed partial class NodeAgent : BackgroundService
         {
             // The host stops.
         }
-        catch (Exception e) when (e is InvalidOperationException or IOException)
-        {
-            LogFailed(e.Message);
-            _lifetime.StopApplication();
-        }
     }
 
     private void Update(Surroundings now)
@@ -308,11 +310,11 @@ public sealed partial class NodeAgent : BackgroundService
         Volatile.Write(ref _around, now);
     }
 
-    private static Task OnItsOwnThread(string name, Action work, CancellationToken stopping) => Task.Factory.StartNew(() =>
+    private static Task OnItsOwnThread(string name, Action work) => Task.Factory.StartNew(() =>
     {
         Thread.CurrentThread.Name = name;
         work();
-    }, stopping, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
+    }, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
 
     [LoggerMessage(LogLevel.Information, "watching {Node}: {Addresses} Service addresses, {Places} namespaces; programs loaded in {Milliseconds:0} ms")]
     private partial void LogWatching(string node, int addresses, int places, double milliseconds);
@@ -337,7 +339,4 @@ public sealed partial class NodeAgent : BackgroundService
 
     [LoggerMessage(LogLevel.Warning, "going on with what was known last: {Why}")]
     private partial void LogAway(string why);
-
-    [LoggerMessage(LogLevel.Error, "cannot go on: {Why}")]
-    private partial void LogFailed(string why);
 }

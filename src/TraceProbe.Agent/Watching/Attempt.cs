@@ -114,7 +114,8 @@ internal sealed class Attempt
                 Lost += e.Lost;
                 break;
             case EventKind.PacketDropped:
-                Symptoms |= Symptoms.Dropped;
+                // What a socket still holds when it closes is dropped too.
+                Symptoms |= IsOver || e.DropReason == "QUEUE_PURGE" ? Symptoms.None : Symptoms.Dropped;
                 break;
             case EventKind.SegmentRetransmitted:
                 Symptoms |= Symptoms.Retransmitted;

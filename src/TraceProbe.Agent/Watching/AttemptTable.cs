@@ -224,7 +224,7 @@ internal sealed class AttemptTable
                 {
                     // A resolver's socket serves all of its questions: this may be one of another lookup.
                     var candidates = CandidatesOf(message.Question.Name, e.NetNs);
-                    var lookup = found.Of.Accepts(candidates) && !found.Of.IsReported ? found.Of : Of(e, candidates);
+                    var lookup = found.Of.Accepts(message.Question, candidates) && !found.Of.IsReported ? found.Of : Of(e, message.Question, candidates);
                     if (lookup is null)
                     {
                         return;
@@ -248,7 +248,7 @@ internal sealed class AttemptTable
             }
 
             var candidates = CandidatesOf(question.Name, e.NetNs);
-            if (Of(e, candidates) is not { } lookup)
+            if (Of(e, question, candidates) is not { } lookup)
             {
                 return;
             }
@@ -263,7 +263,7 @@ internal sealed class AttemptTable
     }
 
     // The client's lookup that a question belongs to, or a new one; null when there is no room.
-    private Lookup? Of(in NetworkEvent e, HashSet<string> candidates)
+    private Lookup? Of(in NetworkEvent e, DnsQuestion question, HashSet<string> candidates)
     {
         if (!_lookups.TryGetValue(e.NetNs, out var lookups))
         {
@@ -271,10 +271,16 @@ internal sealed class AttemptTable
         }
 
         var at = e.BootNanoseconds;
-        var open = lookups.FindLast(l => !l.IsReported && l.Accepts(candidates) && (at - l.LastNanoseconds < Thought.Ticks * 100 || l.HasUnanswered));
+        var open = lookups.FindLast(l => !l.IsReported && l.Accepts(question, candidates) && (at - l.LastNanoseconds < Thought.Ticks * 100 || l.HasUnanswered));
         if (open is not null)
         {
             return open;
+        }
+
+        if (lookups.FindLast(l => !l.IsReported && l.Addresses.Count == 0 && l.IsBegunAnewBy(question)) is { } failed)
+        {
+            failed.IsReported = true;
+            _finished(new Attempt(failed));
         }
 
         if (_lookupCount >= MostLookups)

@@ -60,8 +60,15 @@ internal sealed class Lookup(uint netNs, int pid, ShortName command, long start,
     /// <summary>How long it took until the first address, and for the slowest of its questions, in nanoseconds.</summary>
     public long SlowestNanoseconds => Math.Max((ResolvedNanoseconds ?? LastNanoseconds) - StartNanoseconds, _questions.Count == 0 ? 0 : _questions.Max(q => (q.AnsweredNanoseconds ?? LastNanoseconds) - q.Sent));
 
-    /// <summary>Whether a question for a name can belong to it: whether some name could have been meant by all of its questions and this one.</summary>
-    public bool Accepts(HashSet<string> candidates) => meant.Overlaps(candidates);
+    /// <summary>
+    /// Whether a question can belong to it: whether some name could have been meant by all of its questions and this one, and this one has no answer yet. Who asks
+    /// again what was answered begins anew.
+    /// </summary>
+    public bool Accepts(DnsQuestion question, HashSet<string> candidates)
+        => meant.Overlaps(candidates) && !_questions.Exists(q => q.Name == question.Name && q.Type == question.Type && q.AnsweredNanoseconds is not null);
+
+    /// <summary>Whether a question is one of the same lookup begun anew.</summary>
+    public bool IsBegunAnewBy(DnsQuestion question) => !HasUnanswered && _questions.Exists(q => q.Name == question.Name && q.Type == question.Type);
 
     /// <summary>What the user can have meant by it: the shortest name that all of its questions are made of.</summary>
     public string Meant => meant.MinBy(n => n.Length) ?? Names[0];
