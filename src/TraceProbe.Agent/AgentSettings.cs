@@ -68,6 +68,11 @@ public sealed class AgentSettings
             }
         }
 
+        if (Otlp is { Protocol: not ("grpc" or "http") })
+        {
+            yield return $"otlp.protocol: '{Otlp.Protocol}' is neither grpc nor http.";
+        }
+
         if (Recordings is < 0 or > 100_000)
         {
             yield return $"recordings: {Recordings} is not from 0 to 100000.";
@@ -105,4 +110,11 @@ public sealed class OtlpSettings
 
     /// <summary><c>grpc</c> or <c>http</c>.</summary>
     public string Protocol { get; set; } = "grpc";
+
+    /// <summary>Reads a URL; at the port 4318, or with a path, HTTP is spoken, else gRPC. Null in <see cref="Endpoint"/> when it is none.</summary>
+    public static OtlpSettings Parse(string url)
+    {
+        var endpoint = Uri.TryCreate(url, UriKind.Absolute, out var uri) ? uri : new Uri(url, UriKind.Relative);
+        return new OtlpSettings { Endpoint = endpoint, Protocol = endpoint.IsAbsoluteUri && (endpoint.Port == 4318 || endpoint.AbsolutePath != "/") ? "http" : "grpc" };
+    }
 }

@@ -5,6 +5,7 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using TraceProbe.Agent.Alerts;
 using TraceProbe.Agent.Sessions;
+using TraceProbe.Agent.Telemetry;
 using TraceProbe.Agent.Watching;
 using TraceProbe.Capture;
 using TraceProbe.Capture.Bpf;
@@ -29,7 +30,10 @@ public sealed partial class NodeAgent : BackgroundService
     // Failures with other causes than these few per second are counted as not looked at.
     private const int MostWaiting = 512;
 
+    private const int MostKinds = 10_000;
+
     private static readonly TimeSpan LookAround = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan CloserLook = TimeSpan.FromSeconds(10);
 
     private readonly AgentSettings _settings;
     private readonly Func<Scene> _scene;
@@ -38,6 +42,8 @@ public sealed partial class NodeAgent : BackgroundService
     private readonly ConcurrentQueue<Attempt> _healthy = new();
     private readonly List<SinkQueue> _sinks = [];
     private readonly FailureFiles _failures;
+    private readonly ConnectionSpans _spans = new();
+    private readonly Dictionary<(string Service, string Client), long> _lookedAt = [];
     private AlertBook _alerts = null!;
     private Surroundings _around = null!;
     private KernelObserver _observer = null!;
@@ -65,8 +71,9 @@ public sealed partial class NodeAgent : BackgroundService
         var name = _settings.Node ?? _around.Scene.Places.FirstOrDefault(p => p.Kind == PlaceKind.Node)?.Node ?? Environment.MachineName;
         _alerts = new AlertBook(name, _settings.Alerts);
         _table = new AttemptTable(
-            (to, _) => Volatile.Read(ref _around).IsService(to.Address),
+            address => Volatile.Read(ref _around).IsService(address),
             netNs => Volatile.Read(ref _around).SearchOf(netNs),
+            lookup => Volatile.Read(ref _around).LeadsAstray(lookup),
             Sort);
         using (_observer = Open())
         {
@@ -85,6 +92,7 @@ public sealed partial class NodeAgent : BackgroundService
             await Task.WhenAll(parts).ConfigureAwait(false);
         }
 
+        _spans.Dispose();
         LogStopped(_table.Lost, _table.Shed, _notJudged);
     }
 
@@ -167,10 +175,16 @@ public sealed partial class NodeAgent : BackgroundService
                 waited = true;
             }
 
-            // Healthy ones are as many as there are connections: their names are enough.
+            // Healthy ones are as many as there are connections: their names are enough, and of each kind one now and then for a closer look.
             while (_healthy.TryDequeue(out var healthy))
             {
-                _alerts.Succeeded(around.ServiceOf(healthy.Asked!.Value.Destination), around.ClientOf(healthy.NetNs), TimeProvider.System.GetUtcNow());
+                var (service, client) = (around.ServiceOf(healthy.Asked!.Value.Destination), around.ClientOf(healthy.NetNs));
+                _alerts.Succeeded(service, client, TimeProvider.System.GetUtcNow());
+                if (!healthy.IsBrief && IsDue(service, client))
+                {
+                    var recording = diagnostician.Compose(healthy, around, new ClockAnchor(BootClock.Now, TimeProvider.System.GetUtcNow()));
+                    _spans.Emit(recording, Diagnose.Run(recording));
+                }
             }
 
             var now = TimeProvider.System.GetUtcNow();
@@ -190,8 +204,31 @@ public sealed partial class NodeAgent : BackgroundService
         }
     }
 
+    // One of each kind in ten seconds, whatever the rate.
+    private bool IsDue(string service, string client)
+    {
+        var now = Environment.TickCount64;
+        if (_lookedAt.TryGetValue((service, client), out var last) && now - last < CloserLook.TotalMilliseconds)
+        {
+            return false;
+        }
+
+        if (_lookedAt.Count >= MostKinds)
+        {
+            _lookedAt.Clear();
+        }
+
+        _lookedAt[(service, client)] = now;
+        return true;
+    }
+
     private void Take(Outcome outcome)
     {
+        if (outcome.Recording is { } recording)
+        {
+            _spans.Emit(recording, outcome.Report!);
+        }
+
         switch (outcome.Class)
         {
             case FailureClass.Healthy:
@@ -267,7 +304,7 @@ public sealed partial class NodeAgent : BackgroundService
                     var scene = _scene();
                     if (!_around.IsOf(scene))
                     {
-                        Update(new Surroundings(scene, _settings.Node));
+                        Update(new Surroundings(scene, _settings.Node, _around));
                     }
 
                     isAway = false;
@@ -298,7 +335,6 @@ public sealed partial class NodeAgent : BackgroundService
             _observer.Aim(new ObservationTarget(address), (uint)_settings.Sampling.OneIn);
         }
 
-        // The addresses of Services that are gone stay: a client that goes on asking for one is a failure to explain.
         if (now.Scene.IsClosed)
         {
             foreach (var place in now.Scene.Places.Where(p => p.NetNs != 0 && before.PlaceOf(p.NetNs) is null))

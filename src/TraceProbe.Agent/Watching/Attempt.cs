@@ -90,7 +90,7 @@ internal sealed class Attempt
     public List<FiveTuple> Tuples { get; } = [];
 
     /// <summary>Events that were lost while it was under way.</summary>
-    public long Lost { get; private set; }
+    public long Lost { get; set; }
 
     /// <summary>Takes an event of it.</summary>
     /// <param name="e">The event.</param>
@@ -98,11 +98,7 @@ internal sealed class Attempt
     public void Add(in NetworkEvent e, bool forward)
     {
         LastNanoseconds = Math.Max(LastNanoseconds, e.BootNanoseconds);
-        if (Events.Count < MostEvents)
-        {
-            Events.Add(e);
-        }
-
+        Keep(e);
         if (Pid == 0 && e.Pid != 0 && forward)
         {
             (Pid, Command) = (e.Pid, e.Command);
@@ -143,6 +139,15 @@ internal sealed class Attempt
         }
     }
 
+    /// <summary>Keeps an event, if there is room.</summary>
+    public void Keep(in NetworkEvent e)
+    {
+        if (Events.Count < MostEvents)
+        {
+            Events.Add(e);
+        }
+    }
+
     /// <summary>Notes where it was translated to.</summary>
     public void TranslatedTo(AddressPort backend) => Backend ??= backend;
 
@@ -171,7 +176,9 @@ internal sealed class Attempt
             _clientFinished |= forward;
             _serverFinished |= !forward;
             IsOver |= _clientFinished && _serverFinished;
-            Symptoms |= RequestNanoseconds is not null && ReplyNanoseconds is null ? Symptoms.NoReply : Symptoms.None;
+
+            // A server that hangs up first without a word has not served, whether or not it was asked yet.
+            Symptoms |= ReplyNanoseconds is null && (RequestNanoseconds is not null || (_serverFinished && !_clientFinished)) ? Symptoms.NoReply : Symptoms.None;
         }
     }
 

@@ -22,6 +22,9 @@ internal sealed class AttemptTable
     /// <summary>How many lookups can be under way or remembered at once.</summary>
     public const int MostLookups = 20_000;
 
+    /// <summary>How many events of followed processes' other connections are remembered.</summary>
+    public const int MostAside = 2_000;
+
     /// <summary>How long a SYN may go without an answer. By then it was sent again twice (after one second and after three, RFC 6298).</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(4);
 
@@ -49,17 +52,21 @@ internal sealed class AttemptTable
     private readonly Dictionary<uint, List<Lookup>> _lookups = [];
     private readonly PriorityQueue<Attempt, long> _due = new();
     private readonly HashSet<Attempt> _open = [];
-    private readonly Func<AddressPort, IpProtocol, bool> _isService;
+    private readonly Func<IpAddress, bool> _isService;
     private readonly Func<uint, IReadOnlyList<string>> _searchOf;
+    private readonly Func<Lookup, bool> _leadsAstray;
     private readonly Action<Attempt> _finished;
+    private readonly Queue<NetworkEvent> _aside = new();
     private int _lookupCount;
+    private long _lostAt = long.MinValue;
 
     /// <summary>An empty table.</summary>
-    /// <param name="isService">Whether an address and port are a Service's.</param>
+    /// <param name="isService">Whether an address is a Service's.</param>
     /// <param name="searchOf">The search list of the client in a network namespace.</param>
+    /// <param name="leadsAstray">Whether a lookup was answered with addresses that cannot be meant.</param>
     /// <param name="finished">Takes each attempt once it is over.</param>
-    public AttemptTable(Func<AddressPort, IpProtocol, bool> isService, Func<uint, IReadOnlyList<string>> searchOf, Action<Attempt> finished)
-        => (_isService, _searchOf, _finished) = (isService, searchOf, finished);
+    public AttemptTable(Func<IpAddress, bool> isService, Func<uint, IReadOnlyList<string>> searchOf, Func<Lookup, bool> leadsAstray, Action<Attempt> finished)
+        => (_isService, _searchOf, _leadsAstray, _finished) = (isService, searchOf, leadsAstray, finished);
 
     /// <summary>Attempts under way.</summary>
     public int Open => _open.Count;
@@ -77,6 +84,7 @@ internal sealed class AttemptTable
         {
             case EventKind.ObservationGap:
                 Lost += e.Lost;
+                _lostAt = e.BootNanoseconds;
                 foreach (var attempt in _open)
                 {
                     attempt.Add(e, forward: true);
@@ -145,6 +153,7 @@ internal sealed class AttemptTable
         {
             if ((!begins && !quotes) || Begin(e, e.HasConntrack && !quotes ? e.Original : tuple) is not { } begun)
             {
+                PutAside(e);
                 return;
             }
 
@@ -176,9 +185,20 @@ internal sealed class AttemptTable
         }
     }
 
+    // What kube-proxy does in userspace mode to serve a connection is of no Service's address, and of the attempts that were under way.
+    private void PutAside(in NetworkEvent e)
+    {
+        if (_aside.Count == MostAside)
+        {
+            _aside.Dequeue();
+        }
+
+        _aside.Enqueue(e);
+    }
+
     private Attempt? Begin(in NetworkEvent e, FiveTuple asked)
     {
-        if (!_isService(asked.Destination, asked.Protocol))
+        if (!_isService(asked.Destination.Address))
         {
             return null;
         }
@@ -190,7 +210,7 @@ internal sealed class AttemptTable
         }
 
         var lookup = LookupBehind(e.NetNs, asked.Destination.Address, e.BootNanoseconds);
-        var attempt = new Attempt(asked, e, lookup);
+        var attempt = new Attempt(asked, e, lookup) { Lost = e.BootNanoseconds - _lostAt < Thought.Ticks * 100 ? 1 : 0 };
         if (lookup is not null && lookup.SlowestNanoseconds >= SlowLookup.Ticks * 100)
         {
             attempt.Symptoms |= Symptoms.SlowLookup;
@@ -206,6 +226,17 @@ internal sealed class AttemptTable
     {
         _open.Remove(attempt);
         _attempts.Forget(attempt, attempt.Tuples);
+        if (attempt.Symptoms != Symptoms.None)
+        {
+            foreach (var e in _aside)
+            {
+                if (e.BootNanoseconds >= attempt.StartNanoseconds && e.BootNanoseconds <= attempt.LastNanoseconds + (Grace.Ticks * 100))
+                {
+                    attempt.Keep(e);
+                }
+            }
+        }
+
         _finished(attempt);
     }
 
@@ -279,8 +310,7 @@ internal sealed class AttemptTable
 
         if (lookups.FindLast(l => !l.IsReported && l.Addresses.Count == 0 && l.IsBegunAnewBy(question)) is { } failed)
         {
-            failed.IsReported = true;
-            _finished(new Attempt(failed));
+            Report(failed);
         }
 
         if (_lookupCount >= MostLookups)
@@ -319,12 +349,11 @@ internal sealed class AttemptTable
             for (var i = lookups.Count - 1; i >= 0; i--)
             {
                 var lookup = lookups[i];
-                if (!lookup.IsReported && lookup.Addresses.Count == 0 && (lookup.WaitingSince is { } since
+                if (!lookup.IsReported && (lookup.Addresses.Count == 0 || _leadsAstray(lookup)) && (lookup.WaitingSince is { } since
                     ? now - since >= LookupPatience.Ticks * 100
                     : now - lookup.LastNanoseconds >= Thought.Ticks * 100))
                 {
-                    lookup.IsReported = true;
-                    _finished(new Attempt(lookup));
+                    Report(lookup);
                 }
 
                 if (now - lookup.LastNanoseconds >= Memory.Ticks * 100)
@@ -340,6 +369,12 @@ internal sealed class AttemptTable
                 _lookups.Remove(netNs);
             }
         }
+    }
+
+    private void Report(Lookup failed)
+    {
+        failed.IsReported = true;
+        _finished(new Attempt(failed) { Lost = _lostAt > failed.StartNanoseconds - (Thought.Ticks * 100) ? 1 : 0 });
     }
 
     private static DnsMessage? Read(in NetworkEvent e)

@@ -18,8 +18,11 @@ namespace TraceProbe.Agent.Watching;
 /// <param name="Recording">The recording, when it was diagnosed by itself.</param>
 internal sealed record Outcome(string Client, string Service, DateTimeOffset At, Report? Report, Recording? Recording)
 {
-    /// <summary>Its class.</summary>
-    public FailureClass Class => Report?.Verdict.Class ?? FailureClass.Healthy;
+    /// <summary>Its class. Where events were lost meanwhile, what looks like a failure may be what was not seen.</summary>
+    public FailureClass Class => Report?.Verdict.Class is not { } judged ? FailureClass.Healthy : EventsLost && judged != FailureClass.Healthy ? FailureClass.Undetermined : judged;
+
+    /// <summary>Whether events were lost while it was under way.</summary>
+    public bool EventsLost { get; init; }
 }
 
 /// <summary>
@@ -47,6 +50,11 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable)
     public Outcome? Judge(Attempt attempt, Surroundings around, Func<string, string, Baseline?> baselineOf)
     {
         var client = around.ClientOf(attempt.NetNs);
+        if (attempt.Asked is null && around.IsDnsServer(attempt.NetNs))
+        {
+            return null;
+        }
+
         if ((attempt.Asked is { } asked ? around.ServiceOf(asked.Destination) : around.ServiceMeantBy(attempt.Lookup!.Meant, attempt.NetNs)) is not { } service)
         {
             return null;
@@ -58,11 +66,16 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable)
         var key = (client, service, attempt.Symptoms, attempt.Backend);
         if (_diagnosed.TryGetValue(key, out var known) && attempt.StartNanoseconds - known.At < SameCause.Ticks * 100)
         {
-            return new Outcome(client, service, at, known.Report, null);
+            return new Outcome(client, service, at, known.Report, null) { EventsLost = attempt.Lost > 0 };
         }
 
         var recording = Compose(attempt, around, clock) with { Baseline = baselineOf(client, service) };
         var report = Diagnose.Run(recording);
+        if (attempt.Lost > 0)
+        {
+            return new Outcome(client, service, at, report, recording) { EventsLost = true };
+        }
+
         if (_diagnosed.Count >= MostRemembered)
         {
             _diagnosed.Clear();
@@ -82,6 +95,12 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable)
             _nodes = [.. around.Scene.Places.Where(p => p.Kind == PlaceKind.Node).Select(n => NodeReader.Read(n, around.Scene.Places.Where(p => p.Kind == PlaceKind.Pod && p.Node == n.Node)))];
         }
 
+        return RecordingOf(attempt, around, _nodes, clock, unavailable);
+    }
+
+    /// <summary>A recording of an attempt, with the nodes' accounts as they were read.</summary>
+    public static Recording RecordingOf(Attempt attempt, Surroundings around, ImmutableArray<NodeAccount> nodes, ClockAnchor clock, IReadOnlyList<string> unavailable)
+    {
         var start = attempt.Lookup?.StartNanoseconds ?? attempt.StartNanoseconds;
         return new Recording
         {
@@ -108,7 +127,7 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable)
                 EndNanoseconds = attempt.LastNanoseconds,
             },
             Cluster = around.Cluster,
-            Nodes = _nodes,
+            Nodes = nodes,
         };
     }
 }

@@ -13,21 +13,27 @@ namespace TraceProbe.Agent.Watching;
 /// <summary>What a node's agent knows of its surroundings at one time: the objects, the namespaces, and whose an address is. Immutable, replaced whole.</summary>
 internal sealed class Surroundings
 {
+    private static readonly TimeSpan Fresh = TimeSpan.FromSeconds(2);
+
     private readonly string? _node;
     private readonly FrozenDictionary<uint, Place> _places;
     private readonly FrozenSet<IpAddress> _serviceAddresses;
-    private readonly ConcurrentDictionary<uint, ResolverConfiguration?> _resolvers = [];
+    private readonly FrozenSet<IpAddress> _dnsServers;
+    private readonly ConcurrentDictionary<uint, (long ReadAt, ResolverConfiguration? Resolver)> _resolvers = [];
 
     /// <summary>Reads them off a scene.</summary>
     /// <param name="scene">The scene.</param>
     /// <param name="node">The only node whose namespaces count; null for all of the scene's.</param>
-    public Surroundings(Scene scene, string? node)
+    /// <param name="before">What was known before, whose Services' addresses stay known: a client that goes on asking for one that is gone is a failure to explain.</param>
+    public Surroundings(Scene scene, string? node, Surroundings? before = null)
     {
         _node = node;
         Scene = Within(scene);
         Cluster = scene.ReadObjects();
         _places = Scene.Places.Where(p => p.NetNs != 0).DistinctBy(p => p.NetNs).ToFrozenDictionary(p => p.NetNs);
-        _serviceAddresses = (Cluster?.Services ?? []).SelectMany(s => ServiceMeant.AddressesOf(s)).ToFrozenSet();
+        _serviceAddresses = (Cluster?.Services ?? []).SelectMany(s => ServiceMeant.AddressesOf(s)).Concat(before?._serviceAddresses ?? []).ToFrozenSet();
+        var dns = Cluster is null ? null : DnsMeaning.FindService(Cluster.Services);
+        _dnsServers = dns is null ? [] : Cluster!.SlicesOf(dns).SelectMany(s => s.Endpoints).SelectMany(e => e.Addresses).Select(a => IpAddress.TryParse(a, null, out var parsed) ? parsed : default).ToFrozenSet();
     }
 
     /// <summary>The namespaces, and where the objects come from.</summary>
@@ -85,17 +91,28 @@ internal sealed class Surroundings
         return ServiceMeant.By(name, PlaceOf(netNs)?.PodNamespace ?? "default", cluster) is { Service: not null } meant ? $"{meant.Namespace}/{meant.Name}" : name;
     }
 
-    /// <summary>The resolver configuration of the client in a namespace; null when it cannot be read.</summary>
-    public ResolverConfiguration? ResolverOf(uint netNs) => _resolvers.GetOrAdd(netNs, static (n, self) =>
+    /// <summary>Whether the client in a namespace is one of the cluster's DNS servers: what it asks it asks for others.</summary>
+    public bool IsDnsServer(uint netNs) => PlaceOf(netNs) is { } place && place.Addresses.Any(_dnsServers.Contains);
+
+    /// <summary>Whether a name of the cluster's was answered with addresses that are none of its Services' or pods'.</summary>
+    public bool LeadsAstray(Lookup lookup) => Cluster is { } cluster
+        && lookup.Names[^1].EndsWith($".svc.{cluster.ClusterDomain}", StringComparison.OrdinalIgnoreCase)
+        && !lookup.Addresses.Any(a => IsService(a) || cluster.FindPodByAddress(a) is not null || cluster.Services.Any(s => s.Spec.ExternalName is not null));
+
+    /// <summary>The resolver configuration of the client in a namespace as it was within the last seconds; null when it cannot be read.</summary>
+    public ResolverConfiguration? ResolverOf(uint netNs)
     {
-        if (self.PlaceOf(n) is not { } place)
+        var now = Environment.TickCount64;
+        if (_resolvers.TryGetValue(netNs, out var known) && now - known.ReadAt < (long)Fresh.TotalMilliseconds)
         {
-            return null;
+            return known.Resolver;
         }
 
-        var path = Path.Combine(place.EtcPath, "resolv.conf");
-        return ClientFile.TryRead(path, out _) is { } text ? ResolvConf.Parse(text, path, ResolverFlavor.Glibc) : null;
-    }, this);
+        var path = PlaceOf(netNs) is { } place ? Path.Combine(place.EtcPath, "resolv.conf") : null;
+        var resolver = path is not null && ClientFile.TryRead(path, out _) is { } text ? ResolvConf.Parse(text, path, ResolverFlavor.Glibc) : null;
+        _resolvers[netNs] = (now, resolver);
+        return resolver;
+    }
 
     /// <summary>The search list of the client in a namespace; empty when it cannot be read.</summary>
     public IReadOnlyList<string> SearchOf(uint netNs) => ResolverOf(netNs) is { } resolver ? resolver.Search : ImmutableArray<string>.Empty;

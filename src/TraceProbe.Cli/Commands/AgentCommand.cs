@@ -7,6 +7,7 @@ using Microsoft.Extensions.Logging.Console;
 using TraceProbe.Agent;
 using TraceProbe.Agent.Alerts;
 using TraceProbe.Agent.Sessions;
+using TraceProbe.Agent.Telemetry;
 using TraceProbe.Capture.Bpf;
 
 namespace TraceProbe.Cli.Commands;
@@ -25,6 +26,7 @@ internal static class AgentCommand
         var alertmanager = new Option<string[]>("--alertmanager") { Description = "An Alertmanager to tell of alerts, such as http://alertmanager:9093. May be given again.", HelpName = "URL" };
         var webhook = new Option<string[]>("--webhook") { Description = "A URL that alerts are POSTed to as JSON. May be given again.", HelpName = "URL" };
         var slack = new Option<string[]>("--slack") { Description = "A URL that takes Slack's messages. May be given again.", HelpName = "URL" };
+        var otlp = new Option<string?>("--otlp") { Description = "Where spans go by OpenTelemetry's protocol: http://HOST:4317 (gRPC), or http://HOST:4318 (HTTP).", HelpName = "URL" };
         var command = new Verb("agent", "Watch this node: every connection through a Service and every lookup. Diagnose those that fail, and alert with the cause.")
         {
             Examples =
@@ -34,7 +36,7 @@ internal static class AgentCommand
             ],
         };
         scene.AddTo(command);
-        foreach (var option in new Option[] { node, config, state, oneIn, alertmanager, webhook, slack })
+        foreach (var option in new Option[] { node, config, state, oneIn, alertmanager, webhook, slack, otlp })
         {
             command.Options.Add(option);
         }
@@ -47,6 +49,7 @@ internal static class AgentCommand
             Add(settings.Alertmanagers, parsed.GetValue(alertmanager), u => u);
             Add(settings.Webhooks, parsed.GetValue(webhook), u => new WebhookSettings { Url = u });
             Add(settings.Webhooks, parsed.GetValue(slack), u => new WebhookSettings { Url = u, Format = WebhookFormat.Slack });
+            settings.Otlp = parsed.GetValue(otlp) is { } receiver ? OtlpSettings.Parse(receiver) : settings.Otlp;
             settings.Node = parsed.GetValue(node) ?? settings.Node;
             if (settings.Errors().ToList() is { Count: > 0 } errors)
             {
@@ -86,6 +89,7 @@ internal static class AgentCommand
         }
 
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<NodeAgent>(services, scene));
+        using var export = settings.Otlp is { Endpoint: not null } otlp ? new SpanExport(otlp, settings.Node ?? Environment.MachineName) : null;
         using var host = builder.Build();
         await host.RunAsync(cancellation).ConfigureAwait(false);
         return ExitCode.Healthy;

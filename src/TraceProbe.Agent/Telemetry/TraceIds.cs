@@ -1,0 +1,53 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.Security.Cryptography;
+using TraceProbe.Core.Events;
+using TraceProbe.Core.Journeys;
+using TraceProbe.Core.Net;
+
+namespace TraceProbe.Agent.Telemetry;
+
+/// <summary>
+/// Trace ids that every node along a connection comes to by itself: from what no translation of the source changes. For TCP that is the client's initial sequence
+/// number (RFC 9293 section 3.4.1) and the backend's address and port; for UDP, which has no number, the ports and the backend.
+/// </summary>
+public static class TraceIds
+{
+    /// <summary>The trace id of a connection.</summary>
+    public static ActivityTraceId Of(Connection connection)
+    {
+        ArgumentNullException.ThrowIfNull(connection);
+        var backend = connection.Backend;
+        Span<byte> seen = stackalloc byte[32];
+        seen.Clear();
+        backend.Address.WriteMapped(seen);
+        BinaryPrimitives.WriteUInt16BigEndian(seen[16..], backend.Port);
+        seen[18] = (byte)connection.Asked.Protocol;
+        if (connection.Asked.Protocol == IpProtocol.Tcp)
+        {
+            BinaryPrimitives.WriteUInt32BigEndian(seen[20..], InitialSequence(connection));
+        }
+        else
+        {
+            BinaryPrimitives.WriteUInt16BigEndian(seen[20..], connection.Asked.Source.Port);
+        }
+
+        // A hash spreads them; nothing is hidden by it.
+        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
+        SHA256.HashData(seen, hash);
+        return ActivityTraceId.CreateFromBytes(hash[..16]);
+    }
+
+    private static uint InitialSequence(Connection connection)
+    {
+        foreach (var s in connection.Sightings)
+        {
+            if (s.Forward && (s.Event.Flags & (TcpFlags.Syn | TcpFlags.Ack)) == TcpFlags.Syn)
+            {
+                return s.Event.Sequence;
+            }
+        }
+
+        return 0;
+    }
+}

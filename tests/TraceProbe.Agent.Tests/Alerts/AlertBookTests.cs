@@ -1,0 +1,147 @@
+using TraceProbe.Agent.Alerts;
+using TraceProbe.Core.Diagnosis;
+
+namespace TraceProbe.Agent.Tests.Alerts;
+
+public class AlertBookTests
+{
+    private static readonly DateTimeOffset Noon = new(2026, 11, 21, 12, 0, 0, TimeSpan.Zero);
+    private static readonly AlertKey Refused = new(FailureClass.WrongTargetPort, "default/my-nginx:8080", "deployment/default/web");
+
+    private readonly AlertBook _book = new("node-1", new AlertPolicy());
+
+    private static Verdict Verdict(string sentence = "It is the port.") => new()
+    {
+        Class = FailureClass.WrongTargetPort, Sentence = sentence, Confidence = Confidence.Certain, Mend = new Mend("Mend it.", "kubectl patch"),
+    };
+
+    [Fact]
+    public void FailuresBelowTheThreshold_AlertNobody()
+    {
+        _book.Failed(Refused, Noon, Verdict()).ShouldBeNull();
+        _book.Failed(Refused, Noon.AddSeconds(1), Verdict()).ShouldBeNull();
+
+        // The first has been forgotten by the time of the third.
+        _book.Failed(Refused, Noon.AddSeconds(61), Verdict()).ShouldBeNull();
+        _book.Open.ShouldBeEmpty();
+    }
+
+    [Fact]
+    public void ThirdFailure_OpensOneAlert_AndThousandsMoreOpenNone()
+    {
+        var kept = 0;
+        _book.Failed(Refused, Noon, Verdict(), () => $"{++kept}").ShouldBeNull();
+        _book.Failed(Refused, Noon.AddSeconds(1), Verdict(), () => $"{++kept}").ShouldBeNull();
+        var opened = _book.Failed(Refused, Noon.AddSeconds(2), Verdict(), () => $"{++kept}").ShouldNotBeNull();
+        opened.Event.ShouldBe(AlertEvent.Opened);
+        opened.Alert.ShouldSatisfyAllConditions(
+            a => a.FirstSeen.ShouldBe(Noon),
+            a => a.LastSeen.ShouldBe(Noon.AddSeconds(2)),
+            a => a.Count.ShouldBe(3),
+            a => a.Attempts.ShouldBe(3),
+            a => a.Sentence.ShouldBe("It is the port."),
+            a => a.Recording.ShouldBe("1"));
+        for (var i = 0; i < 5_000; i++)
+        {
+            _book.Failed(Refused, Noon.AddSeconds(3), Verdict(), () => $"{++kept}").ShouldBeNull();
+        }
+
+        kept.ShouldBe(1);
+        _book.Open.ShouldHaveSingleItem().Count.ShouldBe(5_003);
+    }
+
+    [Fact]
+    public void AnotherClassServiceOrClient_IsAnotherAlert()
+    {
+        foreach (var key in (AlertKey[])[Refused, Refused with { Class = FailureClass.NoListener }, Refused with { Service = "default/other:80" }, Refused with { Client = "node/node-1" }])
+        {
+            Open(key, Noon);
+        }
+
+        _book.Open.Count().ShouldBe(4);
+    }
+
+    [Fact]
+    public void Share_CountsWhatWentWellInBetween()
+    {
+        _book.Succeeded(Refused.Service, Refused.Client, Noon.AddSeconds(-1));
+        for (var i = 0; i < 3; i++)
+        {
+            _book.Failed(Refused, Noon.AddSeconds(i), Verdict());
+            _book.Succeeded(Refused.Service, Refused.Client, Noon.AddSeconds(i));
+        }
+
+        // What went well before the first failure is no part of it.
+        _book.Open.ShouldHaveSingleItem().ShouldSatisfyAllConditions(a => a.Count.ShouldBe(3), a => a.Attempts.ShouldBe(6), a => a.Share.ShouldBe(0.5));
+    }
+
+    [Fact]
+    public void Mended_IsResolvedAfterQuietWithSuccesses()
+    {
+        Open(Refused, Noon);
+        _book.Advance(Noon.AddSeconds(30)).ShouldBeEmpty(); // quiet, but nobody has tried again
+        for (var i = 0; i < 3; i++)
+        {
+            _book.Succeeded(Refused.Service, Refused.Client, Noon.AddSeconds(31));
+        }
+
+        var resolved = _book.Advance(Noon.AddSeconds(32)).ShouldHaveSingleItem();
+        resolved.Event.ShouldBe(AlertEvent.Resolved);
+        resolved.Alert.ResolvedAt.ShouldBe(Noon.AddSeconds(32));
+        resolved.Alert.Count.ShouldBe(3);
+        _book.Open.ShouldBeEmpty();
+        _book.Advance(Noon.AddSeconds(33)).ShouldBeEmpty();
+    }
+
+    [Fact]
+    public void OneOfTwoBackendsBroken_StaysOpenThroughTheSuccesses()
+    {
+        Open(Refused, Noon);
+        for (var second = 0; second < 300; second += 5)
+        {
+            _book.Succeeded(Refused.Service, Refused.Client, Noon.AddSeconds(second));
+            _book.Failed(Refused, Noon.AddSeconds(second), Verdict()).ShouldBeNull();
+            _book.Advance(Noon.AddSeconds(second)).ShouldAllBe(c => c.Event == AlertEvent.Continues);
+        }
+    }
+
+    [Fact]
+    public void NobodyTriesAgain_IsResolvedInTheEnd()
+    {
+        Open(Refused, Noon);
+        _book.Advance(Noon.AddMinutes(9)).ShouldAllBe(c => c.Event == AlertEvent.Continues);
+        _book.Advance(Noon.AddMinutes(11)).ShouldHaveSingleItem().Event.ShouldBe(AlertEvent.Resolved);
+    }
+
+    [Fact]
+    public void WhatGoesOn_IsToldAgainOnceAMinute()
+    {
+        Open(Refused, Noon);
+        var told = 0;
+        for (var second = 3; second <= 243; second++)
+        {
+            told += _book.Advance(Noon.AddSeconds(second)).Count;
+        }
+
+        told.ShouldBe(4);
+    }
+
+    [Fact]
+    public void MoreAlertsThanThereIsRoomFor_AreCounted()
+    {
+        for (var i = 0; i < AlertBook.MostAlerts + 7; i++)
+        {
+            _book.Failed(Refused with { Service = $"default/s{i}:80" }, Noon, Verdict());
+        }
+
+        _book.Shed.ShouldBe(7);
+    }
+
+    private void Open(AlertKey key, DateTimeOffset at)
+    {
+        for (var i = 0; i < 3; i++)
+        {
+            _book.Failed(key, at.AddSeconds(i), Verdict());
+        }
+    }
+}

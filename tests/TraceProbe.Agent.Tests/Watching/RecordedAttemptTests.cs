@@ -1,0 +1,102 @@
+using System.Collections.Immutable;
+using TraceProbe.Agent.Sessions;
+using TraceProbe.Agent.Watching;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Events;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Recordings;
+using TraceProbe.Tests;
+
+namespace TraceProbe.Agent.Tests.Watching;
+
+/// <summary>What an agent would have made of the recorded requests, given their events alone and no client that says how it went.</summary>
+public class RecordedAttemptTests
+{
+    // Requests to addresses that no Service has: an agent follows what is a Service's, or was one while it ran. And one without the cluster's objects.
+    private static readonly string[] Unseen = ["service-not-found.ipv4.tprec", "service-not-found.nftables.tprec", "undetermined.tprec"];
+
+    /// <summary>The recordings that eBPF's events are in.</summary>
+    public static TheoryData<string> Recordings => [.. Directory.EnumerateFiles(Path.Combine(Repository.Root, "tests/scenarios"), "*.tprec").Select(f => Path.GetFileName(f))
+        .Where(f => !f.Contains("packets", StringComparison.Ordinal) && !Unseen.Contains(f)).Order(StringComparer.Ordinal)];
+
+    [Theory]
+    [MemberData(nameof(Recordings))]
+    public void RecordedRequest_IsJudgedLikeTheTrace(string file)
+    {
+        var (recording, trace) = Read(file);
+        var (attempts, around) = Watch(recording, recording.Events);
+
+        if (trace.Verdict.Class == FailureClass.Healthy)
+        {
+            attempts.ShouldNotBeEmpty();
+            attempts.ShouldAllBe(a => a.Symptoms == Symptoms.None);
+            return;
+        }
+
+        // One that failed has symptoms, and with the same accounts the same verdict; where the client's own word was part of it, nothing else is said.
+        var judged = attempts.Where(a => a.Symptoms != Symptoms.None).Select(a => Diagnose.Run(Diagnostician.RecordingOf(a, around, recording.Nodes, recording.Manifest.Clock, [])).Verdict).ToList();
+        judged.ShouldNotBeEmpty();
+        judged.ShouldAllBe(v => v.Class == trace.Verdict.Class || v.Class == FailureClass.Undetermined || v.Class == FailureClass.Healthy);
+        judged.ShouldContain(v => v.Class == trace.Verdict.Class);
+    }
+
+    [Theory]
+    [MemberData(nameof(Recordings))]
+    public void EventsFromSeveralProcessors_OutOfOrder_ChangeNothing(string file)
+    {
+        var (recording, trace) = Read(file);
+        var random = new Random(file.Length);
+
+        // Those of several processors come late by microseconds, and what each sees of one packet in order.
+        var late = recording.Events.OrderBy(e => e.BootNanoseconds + random.Next(2_000)).ToImmutableArray();
+        var (attempts, _) = Watch(recording, late);
+        if (trace.Verdict.Class == FailureClass.Healthy)
+        {
+            attempts.ShouldAllBe(a => a.Symptoms == Symptoms.None);
+        }
+        else
+        {
+            attempts.ShouldContain(a => a.Symptoms != Symptoms.None);
+        }
+    }
+
+    [Fact]
+    public void LostEvents_MakeNoFailureOfHealthyRequests()
+    {
+        var (recording, _) = Read("healthy.tprec");
+        var random = new Random(7);
+        for (var round = 0; round < 300; round++)
+        {
+            // Where some are lost the kernel says so.
+            var kept = recording.Events.Where(_ => random.Next(4) != 0).ToList();
+            kept.Insert(random.Next(kept.Count), new NetworkEvent { Kind = EventKind.ObservationGap, BootNanoseconds = kept[kept.Count / 2].BootNanoseconds, Lost = recording.Events.Length - kept.Count + 1 });
+            var (attempts, around) = Watch(recording, [.. kept]);
+            foreach (var attempt in attempts.Where(a => a.Symptoms != Symptoms.None && a.Lost == 0))
+            {
+                Diagnose.Run(Diagnostician.RecordingOf(attempt, around, recording.Nodes, recording.Manifest.Clock, [])).Verdict.Class.ShouldBeOneOf(FailureClass.Healthy, FailureClass.Undetermined);
+            }
+        }
+    }
+
+    private static (Recording Recording, Report Trace) Read(string file)
+    {
+        var recording = RecordingArchive.Read(Path.Combine(Repository.Root, "tests/scenarios", file)).Recording;
+        return (recording, Diagnose.Run(recording));
+    }
+
+    private static (List<Attempt> Attempts, Surroundings Around) Watch(Recording recording, ImmutableArray<NetworkEvent> events)
+    {
+        var around = new Surroundings(new Scene { Places = recording.Manifest.Places, IsClosed = true, Objects = () => recording.Cluster! }, node: null);
+        var attempts = new List<Attempt>();
+        var table = new AttemptTable(around.IsService, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
+        foreach (var e in events)
+        {
+            table.Add(e);
+            table.Advance(e.BootNanoseconds);
+        }
+
+        table.Advance(recording.Manifest.EndNanoseconds + 30_000_000_000);
+        table.Open.ShouldBe(0);
+        return (attempts, around);
+    }
+}
