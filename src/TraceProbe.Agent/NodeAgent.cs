@@ -1,9 +1,11 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Globalization;
 using System.Threading.Channels;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using TraceProbe.Agent.Alerts;
+using TraceProbe.Agent.Baselines;
 using TraceProbe.Agent.Sessions;
 using TraceProbe.Agent.Telemetry;
 using TraceProbe.Agent.Watching;
@@ -33,6 +35,7 @@ public sealed partial class NodeAgent : BackgroundService
     private const int MostKinds = 10_000;
 
     private static readonly TimeSpan LookAround = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan StoreEvery = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan CloserLook = TimeSpan.FromSeconds(10);
 
     private readonly AgentSettings _settings;
@@ -43,6 +46,7 @@ public sealed partial class NodeAgent : BackgroundService
     private readonly List<SinkQueue> _sinks = [];
     private readonly FailureFiles _failures;
     private readonly ConnectionSpans _spans = new();
+    private readonly LearnedBaselines _baselines;
     private readonly Dictionary<(string Service, string Client), long> _lookedAt = [];
     private AlertBook _alerts = null!;
     private Surroundings _around = null!;
@@ -62,6 +66,7 @@ public sealed partial class NodeAgent : BackgroundService
         (_settings, _scene, _log) = (settings, scene, log);
         _sinks.AddRange(sinks.Select(s => new SinkQueue(s, log)));
         _failures = new FailureFiles(Path.Combine(settings.State, "failures"), settings.Recordings);
+        _baselines = new LearnedBaselines(Path.Combine(settings.State, "baselines"), LogDamaged);
     }
 
     /// <inheritdoc/>
@@ -152,6 +157,7 @@ public sealed partial class NodeAgent : BackgroundService
     {
         var diagnostician = new Diagnostician(_observer.Unavailable);
         var told = DateTimeOffset.MinValue;
+        var stored = TimeProvider.System.GetUtcNow();
         while (!stopping.IsCancellationRequested)
         {
             var around = Volatile.Read(ref _around);
@@ -160,7 +166,7 @@ public sealed partial class NodeAgent : BackgroundService
             {
                 try
                 {
-                    if (diagnostician.Judge(attempt, around, (_, _) => null) is { } outcome)
+                    if (diagnostician.Judge(attempt, around, (client, service) => _baselines.Find(client, service)?.Journey) is { } outcome)
                     {
                         Take(outcome);
                     }
@@ -178,13 +184,7 @@ public sealed partial class NodeAgent : BackgroundService
             // Healthy ones are as many as there are connections: their names are enough, and of each kind one now and then for a closer look.
             while (_healthy.TryDequeue(out var healthy))
             {
-                var (service, client) = (around.ServiceOf(healthy.Asked!.Value.Destination), around.ClientOf(healthy.NetNs));
-                _alerts.Succeeded(service, client, TimeProvider.System.GetUtcNow());
-                if (!healthy.IsBrief && IsDue(service, client))
-                {
-                    var recording = diagnostician.Compose(healthy, around, new ClockAnchor(BootClock.Now, TimeProvider.System.GetUtcNow()));
-                    _spans.Emit(recording, Diagnose.Run(recording));
-                }
+                Learn(healthy, around, diagnostician);
             }
 
             var now = TimeProvider.System.GetUtcNow();
@@ -197,10 +197,65 @@ public sealed partial class NodeAgent : BackgroundService
                 }
             }
 
+            if (now - stored >= StoreEvery)
+            {
+                stored = now;
+                Store();
+            }
+
             if (waited)
             {
                 stopping.WaitHandle.WaitOne(TimeSpan.FromMilliseconds(50));
             }
+        }
+
+        Store();
+    }
+
+    private void Learn(Attempt healthy, Surroundings around, Diagnostician diagnostician)
+    {
+        var destination = healthy.Asked!.Value.Destination;
+        var (service, client) = (around.ServiceOf(healthy)!, around.ClientOf(healthy.NetNs));
+        var clock = new ClockAnchor(BootClock.Now, TimeProvider.System.GetUtcNow());
+        var at = clock.WallAt(healthy.StartNanoseconds);
+        var baseline = _baselines.Of(client, service, destination.Address.IsIPv4 ? 4 : 6);
+        if (baseline.Learn(healthy, at) is var (slow, sentence))
+        {
+            var info = FailureClassInfo.Of(slow);
+            var verdict = new Verdict { Class = slow, Stage = info.Stage, Sentence = sentence, Confidence = Confidence.Certain, Mend = new Mend(info.Mend, null) };
+            if (_alerts.Failed(new AlertKey(slow, service, client), at, verdict, () => Keep(diagnostician.Compose(healthy, around, clock), null)) is { } opened)
+            {
+                Tell(opened);
+            }
+
+            return;
+        }
+
+        Succeeded(service, client, at);
+        if (healthy.IsBrief || !IsDue(service, client))
+        {
+            return;
+        }
+
+        var recording = diagnostician.Compose(healthy, around, clock);
+        var report = Diagnose.Run(recording);
+        var trace = _spans.Emit(recording, report);
+        if (report.Verdict.Class == FailureClass.Healthy)
+        {
+            (baseline.Journey, baseline.IsDirty) = (Diagnose.ToBaseline("learned", recording, report), true);
+            baseline.TraceParent = trace is { } root ? $"00-{root.TraceId}-{root.SpanId}-01" : baseline.TraceParent;
+        }
+    }
+
+    private void Store()
+    {
+        try
+        {
+            _baselines.Store();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            LogNotStored(e.Message);
         }
     }
 
@@ -226,13 +281,15 @@ public sealed partial class NodeAgent : BackgroundService
     {
         if (outcome.Recording is { } recording)
         {
-            _spans.Emit(recording, outcome.Report!);
+            var healthy = _baselines.Find(outcome.Client, outcome.Service)?.TraceParent;
+            _spans.Emit(recording, outcome.Report!, ActivityContext.TryParse(healthy, null, isRemote: true, out var root) ? root : null);
         }
 
         switch (outcome.Class)
         {
-            case FailureClass.Healthy:
-                _alerts.Succeeded(outcome.Service, outcome.Client, outcome.At);
+            // That one connection took longer than one other is chance; what is slow is told by many (see Learn).
+            case FailureClass.Healthy or FailureClass.SlowerThanBaseline:
+                Succeeded(outcome.Service, outcome.Client, outcome.At);
                 break;
             case FailureClass.Undetermined:
                 if (outcome.Recording is not null)
@@ -243,7 +300,7 @@ public sealed partial class NodeAgent : BackgroundService
                 break;
             default:
                 var key = new AlertKey(outcome.Class, outcome.Service, outcome.Client);
-                if (_alerts.Failed(key, outcome.At, outcome.Report!.Verdict, () => Keep(outcome)) is { } opened)
+                if (_alerts.Failed(key, outcome.At, outcome.Report!.Verdict, () => outcome.Recording is null ? null : Keep(outcome.Recording, outcome.Report)) is { } opened)
                 {
                     Tell(opened);
                 }
@@ -252,16 +309,21 @@ public sealed partial class NodeAgent : BackgroundService
         }
     }
 
-    private string? Keep(Outcome outcome)
+    // What came to a port came past the name too, and it is the name that a failed lookup is counted with.
+    private void Succeeded(string service, string client, DateTimeOffset at)
     {
-        if (outcome.Recording is null)
+        _alerts.Succeeded(service, client, at);
+        if (service.LastIndexOf(':') is > 0 and var colon)
         {
-            return null;
+            _alerts.Succeeded(service[..colon], client, at);
         }
+    }
 
+    private string? Keep(Recording recording, Report? report)
+    {
         try
         {
-            return _failures.Keep(outcome.Recording, outcome.Report!);
+            return _failures.Keep(recording, report ?? Diagnose.Run(recording));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or RecordingException)
         {
@@ -369,6 +431,12 @@ public sealed partial class NodeAgent : BackgroundService
 
     [LoggerMessage(LogLevel.Warning, "an attempt could not be judged: {Why}")]
     private partial void LogNotJudged(string why);
+
+    [LoggerMessage(LogLevel.Warning, "baselines could not be stored, and will be tried again: {Why}")]
+    private partial void LogNotStored(string why);
+
+    [LoggerMessage(LogLevel.Warning, "a baseline cannot be read and is set aside; it will be learned anew: {Why}")]
+    private partial void LogDamaged(string why);
 
     [LoggerMessage(LogLevel.Warning, "a recording could not be kept: {Why}")]
     private partial void LogNotKept(string why);

@@ -36,8 +36,8 @@ public sealed class ConnectionSpans : IDisposable
     /// <param name="recording">What was recorded.</param>
     /// <param name="report">The report on it.</param>
     /// <param name="healthy">The trace of a healthy request of its kind, to be linked; null when none is known.</param>
-    /// <returns>The trace's id; null when nobody listens or nothing was seen.</returns>
-    public ActivityTraceId? Emit(Recording recording, Report report, ActivityContext? healthy = null)
+    /// <returns>The root span; null when nobody listens or nothing was seen.</returns>
+    public ActivityContext? Emit(Recording recording, Report report, ActivityContext? healthy = null)
     {
         ArgumentNullException.ThrowIfNull(recording);
         ArgumentNullException.ThrowIfNull(report);
@@ -78,7 +78,7 @@ public sealed class ConnectionSpans : IDisposable
             }
 
             root.SetEndTime(at.WallAt(journey.EndNanoseconds).UtcDateTime);
-            return root.TraceId;
+            return root.Context;
         }
         finally
         {

@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Security.Cryptography;
-using TraceProbe.Core.Events;
 using TraceProbe.Core.Journeys;
 using TraceProbe.Core.Net;
 

@@ -58,7 +58,7 @@ internal sealed class AttemptTable
     private readonly Action<Attempt> _finished;
     private readonly Queue<NetworkEvent> _aside = new();
     private int _lookupCount;
-    private long _lostAt = long.MinValue;
+    private long _lostAt = long.MinValue / 2;
 
     /// <summary>An empty table.</summary>
     /// <param name="isService">Whether an address is a Service's.</param>
@@ -128,6 +128,7 @@ internal sealed class AttemptTable
             }
             else if (now - attempt.LastNanoseconds >= (attempt.ReplyNanoseconds is null ? QuietAtMost : QuietWhenAnswered).Ticks * 100)
             {
+                attempt.Symptoms |= attempt is { RequestNanoseconds: not null, ReplyNanoseconds: null } ? Symptoms.NoReply : Symptoms.None;
                 Finish(attempt);
             }
             else

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using TraceProbe.Agent.Sessions;
 using TraceProbe.Capture;
 using TraceProbe.Cluster;
 using TraceProbe.Core.Diagnosis;
@@ -55,7 +54,7 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable)
             return null;
         }
 
-        if ((attempt.Asked is { } asked ? around.ServiceOf(asked.Destination) : around.ServiceMeantBy(attempt.Lookup!.Meant, attempt.NetNs)) is not { } service)
+        if (around.ServiceOf(attempt) is not { } service)
         {
             return null;
         }

@@ -65,15 +65,20 @@ internal sealed class Surroundings
         null => $"netns:{netNs}",
     };
 
-    /// <summary>The Service and port that an address and port are: <c>NAMESPACE/NAME:PORT</c>; the address and port themselves when they are none's.</summary>
-    public string ServiceOf(AddressPort asked)
-        => Cluster is { } cluster && ServiceMeant.ByAddress(asked.Address, cluster) is { } meant ? $"{meant.Namespace}/{meant.Name}:{asked.Port}" : asked.ToString();
+    /// <summary>
+    /// The Service and port that an attempt is for: <c>NAMESPACE/NAME:PORT</c>, by its address, or else by the name that led there, or else just the address. A lookup that
+    /// failed has no port. Null when it is not ours to explain.
+    /// </summary>
+    public string? ServiceOf(Attempt attempt) => attempt.Asked is not { } asked ? ServiceMeantBy(attempt.Lookup!.Meant, attempt.NetNs)
+        : Cluster is { } cluster && ServiceMeant.ByAddress(asked.Destination.Address, cluster) is { } meant ? $"{meant.Namespace}/{meant.Name}:{asked.Destination.Port}"
+        : attempt.Lookup is { } lookup && ServiceMeantBy(lookup.Meant, attempt.NetNs) is { } name ? $"{name}:{asked.Destination.Port}"
+        : asked.Destination.ToString();
 
     /// <summary>
     /// The Service that a name means to a client; null when it is a name from beyond the cluster, whose failure is not ours to explain: it has a dot, and neither
     /// what follows is a namespace, nor does it end in the cluster's domain.
     /// </summary>
-    public string? ServiceMeantBy(string name, uint netNs)
+    private string? ServiceMeantBy(string name, uint netNs)
     {
         if (Cluster is not { } cluster)
         {
@@ -88,7 +93,7 @@ internal sealed class Surroundings
             return null;
         }
 
-        return ServiceMeant.By(name, PlaceOf(netNs)?.PodNamespace ?? "default", cluster) is { Service: not null } meant ? $"{meant.Namespace}/{meant.Name}" : name;
+        return ServiceMeant.By(name, PlaceOf(netNs)?.PodNamespace ?? "default", cluster) is { } meant ? $"{meant.Namespace}/{meant.Name}" : name;
     }
 
     /// <summary>Whether the client in a namespace is one of the cluster's DNS servers: what it asks it asks for others.</summary>

@@ -8,7 +8,6 @@ using TraceProbe.Agent;
 using TraceProbe.Agent.Alerts;
 using TraceProbe.Agent.Sessions;
 using TraceProbe.Agent.Telemetry;
-using TraceProbe.Capture.Bpf;
 
 namespace TraceProbe.Cli.Commands;
 

@@ -12,8 +12,8 @@ namespace TraceProbe.Agent.Tests.Watching;
 /// <summary>What an agent would have made of the recorded requests, given their events alone and no client that says how it went.</summary>
 public class RecordedAttemptTests
 {
-    // Requests to addresses that no Service has: an agent follows what is a Service's, or was one while it ran. And one without the cluster's objects.
-    private static readonly string[] Unseen = ["service-not-found.ipv4.tprec", "service-not-found.nftables.tprec", "undetermined.tprec"];
+    // Requests to addresses that no Service has: an agent follows what is a Service's, or was one while it ran. And two without the cluster's objects.
+    private static readonly string[] Unseen = ["service-not-found.ipv4.tprec", "service-not-found.nftables.tprec", "undetermined.tprec", "proxy-dial-refused.tprec"];
 
     /// <summary>The recordings that eBPF's events are in.</summary>
     public static TheoryData<string> Recordings => [.. Directory.EnumerateFiles(Path.Combine(Repository.Root, "tests/scenarios"), "*.tprec").Select(f => Path.GetFileName(f))
@@ -95,7 +95,7 @@ public class RecordedAttemptTests
             table.Advance(e.BootNanoseconds);
         }
 
-        table.Advance(recording.Manifest.EndNanoseconds + 30_000_000_000);
+        table.Advance(recording.Manifest.EndNanoseconds + 700_000_000_000);
         table.Open.ShouldBe(0);
         return (attempts, around);
     }
