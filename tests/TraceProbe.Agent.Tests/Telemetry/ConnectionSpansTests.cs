@@ -1,0 +1,150 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+using TraceProbe.Agent.Telemetry;
+using TraceProbe.Agent.Tests.Telemetry.Otlp;
+using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Journeys;
+using TraceProbe.Core.Net;
+using TraceProbe.Core.Recordings;
+using TraceProbe.Tests;
+
+namespace TraceProbe.Agent.Tests.Telemetry;
+
+/// <summary>Recorded requests, exported by the SDK to a receiver that decodes what arrives.</summary>
+public class ConnectionSpansTests
+{
+    /// <summary>All recordings.</summary>
+    public static TheoryData<string> Recordings => [.. Directory.EnumerateFiles(Path.Combine(Repository.Root, "tests/scenarios"), "*.tprec").Select(f => Path.GetFileName(f)).Order(StringComparer.Ordinal)];
+
+    [Theory]
+    [MemberData(nameof(Recordings))]
+    public async Task EveryRecordedRequest_IsOneTraceWithNestedTimes(string file)
+    {
+        var recording = RecordingArchive.Read(Path.Combine(Repository.Root, "tests/scenarios", file)).Recording;
+        var report = Diagnose.Run(recording);
+        var spans = await ExportAsync(recording, report);
+
+        var root = spans.Where(s => s.ParentSpanId.IsEmpty).ShouldHaveSingleItem();
+        spans.Select(s => s.TraceId).Distinct().ShouldHaveSingleItem();
+        foreach (var span in spans)
+        {
+            span.EndTimeUnixNano.ShouldBeGreaterThanOrEqualTo(span.StartTimeUnixNano, span.Name);
+            span.StartTimeUnixNano.ShouldBeGreaterThanOrEqualTo(root.StartTimeUnixNano, span.Name);
+            span.EndTimeUnixNano.ShouldBeLessThanOrEqualTo(root.EndTimeUnixNano, span.Name);
+            span.Events.ShouldAllBe(e => e.TimeUnixNano >= root.StartTimeUnixNano && e.TimeUnixNano <= root.EndTimeUnixNano);
+            (span == root || span.ParentSpanId == root.SpanId).ShouldBeTrue();
+        }
+
+        var name = FailureClassInfo.Of(report.Verdict.Class).Name;
+        Text(root, "traceprobe.class").ShouldBe(name);
+        Text(root, "traceprobe.sentence").ShouldBe(report.Verdict.Sentence);
+        var failed = report.Verdict.Class is not (FailureClass.Healthy or FailureClass.Undetermined);
+        Text(root, "error.type").ShouldBe(failed ? name : null);
+        (root.Status?.Code ?? 0).ShouldBe(failed ? 2 : 0);
+        spans.Count(s => s.Name == "DNS lookup").ShouldBe(JourneyBuilder.Build(recording.Events).Lookups.Length);
+    }
+
+    [Fact]
+    public async Task HealthyRequest_HasASpanForEachStep()
+    {
+        var recording = RecordingArchive.Read(Path.Combine(Repository.Root, "tests/scenarios/healthy.tprec")).Recording;
+        var spans = await ExportAsync(recording, Diagnose.Run(recording));
+        foreach (var name in (string[])["DNS lookup", "socket connect", "translation", "delivery", "accept", "request"])
+        {
+            spans.ShouldContain(s => s.Name == name);
+        }
+
+        var translation = spans.First(s => s.Name == "translation");
+        Text(translation, "traceprobe.original").ShouldEndWith(":8080");
+        Text(translation, "traceprobe.translated").ShouldEndWith(":80");
+        spans.First(s => s.Name == "request").Attributes.Single(a => a.Key == "http.response.status_code").Value.IntValue.ShouldBe(200);
+        Text(spans.First(s => s.Name == "accept"), "k8s.pod.name").ShouldStartWith("my-nginx-");
+    }
+
+    [Fact]
+    public async Task ReceiverThatIsAway_CostsSpansAndIsCounted()
+    {
+        var recording = RecordingArchive.Read(Path.Combine(Repository.Root, "tests/scenarios/healthy.tprec")).Recording;
+        using var spans = new ConnectionSpans();
+        using var export = new SpanExport(OtlpSettings.Parse($"http://127.0.0.1:{FreePort()}/v1/traces"), "node-1");
+        spans.Emit(recording, Diagnose.Run(recording)).ShouldNotBeNull();
+        await Task.Run(() => export.Flush(TimeSpan.FromSeconds(20)));
+        export.Exported.ShouldBe(0);
+        export.Failed.ShouldBeGreaterThan(0);
+    }
+
+    [Fact]
+    public void ClientsNodeAndServersNode_ComeToOneTraceId()
+    {
+        var recording = RecordingArchive.Read(Path.Combine(Repository.Root, "tests/scenarios/healthy.tprec")).Recording;
+        var client = JourneyBuilder.Build(recording.Events).Connections.Last(c => !c.IsDns);
+        var home = recording.Manifest.Places.First(p => p.Addresses.Contains(client.Backend.Address));
+
+        // What an agent on the pod's node sees: its own namespaces alone, where the packet arrives translated.
+        var own = recording.Manifest.Places.Where(p => p.Node == home.Node).Select(p => p.NetNs).ToHashSet();
+        var server = JourneyBuilder.Build(recording.Events.Where(e => own.Contains(e.NetNs))).Connections.Last(c => c.Asked.Destination.Port == client.Backend.Port || c.Backend == client.Backend);
+        TraceIds.Of(server).ShouldBe(TraceIds.Of(client));
+    }
+
+    private static async Task<List<Span>> ExportAsync(Recording recording, Report report)
+    {
+        using var listener = new HttpListener();
+        var port = FreePort();
+        listener.Prefixes.Add($"http://127.0.0.1:{port}/");
+        listener.Start();
+        var arrived = new List<Span>();
+        var receiving = Task.Run(async () =>
+        {
+            while (true)
+            {
+                HttpListenerContext context;
+                try
+                {
+                    context = await listener.GetContextAsync();
+                }
+                catch (Exception e) when (e is HttpListenerException or ObjectDisposedException)
+                {
+                    return;
+                }
+
+                context.Request.Url!.AbsolutePath.ShouldBe("/v1/traces");
+                var request = ExportRequest.Parser.ParseFrom(context.Request.InputStream);
+                lock (arrived)
+                {
+                    arrived.AddRange(request.ResourceSpans.SelectMany(r => r.ScopeSpans).SelectMany(s => s.Spans));
+                }
+
+                context.Response.Close();
+            }
+        }, TestContext.Current.CancellationToken);
+
+        ActivityContext? root;
+        using (var spans = new ConnectionSpans())
+        using (var export = new SpanExport(OtlpSettings.Parse($"http://127.0.0.1:{port}/v1/traces"), "node-1"))
+        {
+            root = spans.Emit(recording, report).ShouldNotBeNull();
+            export.Flush(TimeSpan.FromSeconds(20)).ShouldBeTrue();
+        }
+
+        listener.Stop();
+        await receiving;
+
+        // Other tests of this process export too.
+        var trace = Convert.FromHexString(root.Value.TraceId.ToHexString());
+        lock (arrived)
+        {
+            return [.. arrived.Where(s => s.TraceId.Span.SequenceEqual(trace)).DistinctBy(s => s.SpanId)];
+        }
+    }
+
+    private static string? Text(Span span, string key) => span.Attributes.FirstOrDefault(a => a.Key == key)?.Value.StringValue;
+
+    private static int FreePort()
+    {
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        return ((IPEndPoint)socket.LocalEndPoint!).Port;
+    }
+}
