@@ -33,6 +33,7 @@ public sealed partial class NodeAgent : BackgroundService
     private const int MostWaiting = 512;
 
     private const int MostKinds = 10_000;
+    private const int MostExamples = 64;
 
     private static readonly TimeSpan LookAround = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan StoreEvery = TimeSpan.FromSeconds(10);
@@ -48,6 +49,7 @@ public sealed partial class NodeAgent : BackgroundService
     private readonly ConnectionSpans _spans = new();
     private readonly LearnedBaselines _baselines;
     private readonly Dictionary<(string Service, string Client), long> _lookedAt = [];
+    private readonly Dictionary<AlertKey, Outcome> _examples = [];
     private AlertBook _alerts = null!;
     private Surroundings _around = null!;
     private KernelObserver _observer = null!;
@@ -300,13 +302,29 @@ public sealed partial class NodeAgent : BackgroundService
                 break;
             default:
                 var key = new AlertKey(outcome.Class, outcome.Service, outcome.Client);
-                if (_alerts.Failed(key, outcome.At, outcome.Report!.Verdict, () => outcome.Recording is null ? null : Keep(outcome.Recording, outcome.Report)) is { } opened)
+                if (outcome.Recording is not null)
+                {
+                    Remember(key, outcome);
+                }
+
+                if (_alerts.Failed(key, outcome.At, outcome.Report!.Verdict, () => _examples.Remove(key, out var example) ? Keep(example.Recording!, example.Report) : null) is { } opened)
                 {
                     Tell(opened);
                 }
 
                 break;
         }
+    }
+
+    // One that was diagnosed by itself, until enough others have come to make an alert of it.
+    private void Remember(AlertKey key, Outcome example)
+    {
+        if (_examples.Count >= MostExamples)
+        {
+            _examples.Remove(_examples.MinBy(e => e.Value.At).Key);
+        }
+
+        _examples[key] = example;
     }
 
     // What came to a port came past the name too, and it is the name that a failed lookup is counted with.
