@@ -38,6 +38,7 @@ need util-linux "the lab's pods" tool unshare
 need procps "processes and sysctls" tool ps
 need tcpdump "tests: another reader of what is on the wire" tool tcpdump
 need tshark "tests: another reader of the captures written" tool tshark
+need prometheus-alertmanager "tests: the receiver of an agent's alerts" tool prometheus-alertmanager
 need musl-tools "tests: musl's resolver, to compare with" tool musl-gcc
 if [ "${1:-}" = kernels ]; then
     need qemu-system-x86 "kernels: the emulated machine" tool qemu-system-x86_64

@@ -49,7 +49,7 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable)
     public Outcome? Judge(Attempt attempt, Surroundings around, Func<string, string, Baseline?> baselineOf)
     {
         var client = around.ClientOf(attempt.NetNs);
-        if (attempt.Asked is null && around.IsDnsServer(attempt.NetNs))
+        if (around.IsForwarded(attempt))
         {
             return null;
         }

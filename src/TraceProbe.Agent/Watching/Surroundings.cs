@@ -96,8 +96,12 @@ internal sealed class Surroundings
         return ServiceMeant.By(name, PlaceOf(netNs)?.PodNamespace ?? "default", cluster) is { } meant ? $"{meant.Namespace}/{meant.Name}" : name;
     }
 
-    /// <summary>Whether the client in a namespace is one of the cluster's DNS servers: what it asks it asks for others.</summary>
-    public bool IsDnsServer(uint netNs) => PlaceOf(netNs) is { } place && place.Addresses.Any(_dnsServers.Contains);
+    /// <summary>
+    /// Whether a lookup is made for somebody else, who is the one that fails: by one of the cluster's DNS servers, or by kube-proxy in userspace mode, which asks these
+    /// from its node.
+    /// </summary>
+    public bool IsForwarded(Attempt attempt) => attempt is { Asked: null, Lookup: { } lookup } && PlaceOf(attempt.NetNs) is { } place
+        && (place.Addresses.Any(_dnsServers.Contains) || (place.Kind == PlaceKind.Node && _dnsServers.Contains(lookup.Resolver)));
 
     /// <summary>Whether a name of the cluster's was answered with addresses that are none of its Services' or pods'.</summary>
     public bool LeadsAstray(Lookup lookup) => Cluster is { } cluster
