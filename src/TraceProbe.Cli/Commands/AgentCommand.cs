@@ -62,6 +62,11 @@ internal static class AgentCommand
 
     private static async Task<int> RunAsync(AgentSettings settings, Func<Scene> scene, CancellationToken cancellation)
     {
+        if (scene().Objects is null)
+        {
+            throw new OperatorException("An agent follows what Services the cluster has, and there is nothing to read them from: --kubeconfig FILE, --cluster FILE, --lab NAME, or a service account.", ExitCode.Usage);
+        }
+
         if (settings.Node is { } node && scene() is var now && !now.Places.Any(p => p.Node == node))
         {
             throw new OperatorException($"There is no node {node} here; there are {string.Join(", ", now.Places.Select(p => p.Node).OfType<string>().Distinct())}.", ExitCode.Usage);
@@ -74,7 +79,9 @@ internal static class AgentCommand
             o.ColorBehavior = Console.IsErrorRedirected ? LoggerColorBehavior.Disabled : LoggerColorBehavior.Default;
         });
         builder.Logging.Services.Configure<ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
-        builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
+
+        // What the host would print of an agent that cannot go on is said below, in a sentence.
+        builder.Logging.AddFilter("Microsoft", LogLevel.None);
         using var http = new HttpClient { Timeout = TimeSpan.FromSeconds(10) };
         builder.Services.AddSingleton(settings);
         foreach (var server in settings.Alertmanagers)
@@ -87,10 +94,13 @@ internal static class AgentCommand
             builder.Services.AddSingleton<IAlertSink>(new WebhookSink(http, hook.Url!, hook.Format));
         }
 
-        builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<NodeAgent>(services, scene));
+        builder.Services.AddSingleton(services => ActivatorUtilities.CreateInstance<NodeAgent>(services, scene));
+        builder.Services.AddHostedService(services => services.GetRequiredService<NodeAgent>());
         using var export = settings.Otlp is { Endpoint: not null } otlp ? new SpanExport(otlp, settings.Node ?? Environment.MachineName) : null;
         using var host = builder.Build();
+        var agent = host.Services.GetRequiredService<NodeAgent>();
         await host.RunAsync(cancellation).ConfigureAwait(false);
+        await (agent.ExecuteTask is { IsFaulted: true } failed ? failed : Task.CompletedTask).ConfigureAwait(false);
         return ExitCode.Healthy;
     }
 
