@@ -251,6 +251,11 @@ public sealed class RuleCheckTests
         var unmarked = Dump.Where(l => !l.Contains("! -s 10.244.0.0/16 -d ", StringComparison.Ordinal)).ToList();
         Check(Dump.Where(l => !l.Contains("10.244.0.0/16", StringComparison.Ordinal))).Status.ShouldBe(CheckStatus.Agrees);
 
+        // Where other rules know pods from others, kube-proxy does.
+        var byRules = Only(Check(unmarked));
+        byRules.Class.ShouldBe(FailureClass.MasqueradeMissing);
+        byRules.Sentence.ShouldContain("know pods by 10.244.0.0/16");
+
         ClusterSnapshot Told(params string[] prefixes) => Cluster with { Settings = new ClusterSettings { KubeProxy = new KubeProxySettings { From = "configmap/kube-system/kube-proxy", ClusterCidrs = [.. prefixes] } } };
         Check(Dump, Told("10.244.0.0/16", "fd00:10:244::/56")).Status.ShouldBe(CheckStatus.Agrees);
         var finding = Only(Check(unmarked, Told("10.244.0.0/16")));

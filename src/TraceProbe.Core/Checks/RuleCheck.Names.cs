@@ -149,6 +149,10 @@ public sealed partial class RuleCheck
         public RuleRef MissingPostroutingJump() => IsNftables ? Missing("nat-postrouting", "jump masquerading")
             : Missing("POSTROUTING", "-m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING");
 
+        public RuleRef MissingRejection(string chain) => Missing(chain, "reject");
+
+        public RuleRef MissingClusterMarking() => Missing("services", "ip daddr @cluster-ips ip saddr != PODS meta mark set meta mark | 0x00004000 comment \"masquerade clusterIP traffic from outside cluster\"");
+
         public RuleRef MissingMarking(Subject subject, TrafficCase one, WalkBranch branch, bool isHairpin)
         {
             var protocol = ProxyRules.Name(subject.Protocol);

@@ -246,7 +246,13 @@ public sealed partial class RuleCheck
                 {
                     Rules = [Names.MissingRefusal(subject, one)],
                 }
-                : Unasked(branch, refusing.Rule, "the rules that refuse packets for Services without endpoints");
+                : refusing.LeadsTo is { } chain && branch.Steps.Any(s => Is(s.Rule, refusing.Rule))
+                    ? new Deviation(FailureClass.ServiceRuleMissing, $"{chain}, which should refuse packets for Services without endpoints, has no rule that does", "stay untranslated, and their senders wait")
+                    {
+                        Shared = chain,
+                        Rules = [Names.MissingRejection(chain)],
+                    }
+                    : Unasked(branch, refusing.Rule, "the rules that refuse packets for Services without endpoints");
         }
 
         private Deviation Undenied(Subject subject, TrafficCase one, WalkBranch branch)
@@ -314,7 +320,7 @@ public sealed partial class RuleCheck
                     return new Deviation(FailureClass.MasqueradeMissing, $"the rules of no Service mark packets for masquerading that come from beyond the pods, which kube-proxy should do by {told}", effect)
                     {
                         Shared = told,
-                        Rules = [Names.MissingMarking(subject, one, branch, isHairpin)],
+                        Rules = [Names.IsNftables ? Names.MissingClusterMarking() : Names.MissingMarking(subject, one, branch, isHairpin)],
                     };
                 }
 

@@ -336,7 +336,7 @@ public sealed partial class RuleCheck
 
             // Before Kubernetes 1.24 there were no chains KUBE-EXT-, and packets to external addresses were taken from outside only.
             var recent = rules.Sets.Any(s => s.Tables.Values.Any(t => t.Name.EndsWith(" kube-proxy", StringComparison.Ordinal) || t.Chains.Keys.Any(c => c.StartsWith("KUBE-EXT-", StringComparison.Ordinal))));
-            // What the cluster's own configuration tells it to mark is missed also where it is marked for none. It may have been told of more since.
+            // What it was told to mark, by its configuration or as its other rules show, is missed also where it is marked for none. It may have been told of more since.
             string? unmarked = null;
             for (var from = 0; from < seen.Length && !IsIpvs; from++)
             {
@@ -354,13 +354,13 @@ public sealed partial class RuleCheck
             static bool? Most(int some, int all) => some * 2 > all ? true : some * 2 < all ? false : null;
         }
 
-        // Why packets of that source to cluster addresses should be masqueraded; null when they should not, or the cluster's objects do not say so. Without
+        // Why packets of that source to cluster addresses should be masqueraded; null when they should not, or neither objects nor rules say so. Without
         // a clusterCIDR kube-proxy may have other means to know pods (detectLocal).
         private string? ToldToMark(IpAddress source)
         {
             if (check._cluster.Settings.KubeProxy is not { } told)
             {
-                return null;
+                return PodsByRules.IsEmpty || PodsByRules.Any(p => p.Contains(source)) ? null : $"its other rules, which know pods by {PodsByRules[0]}";
             }
 
             if (told.MasqueradeAll == true)
@@ -371,6 +371,13 @@ public sealed partial class RuleCheck
             var pods = told.ClusterCidrs.Where(c => IpNetwork.TryParse(c, out var prefix) && prefix.Address.IsIPv4 == source.IsIPv4).ToList();
             return pods.Count > 0 && !pods.Exists(c => IpNetwork.Parse(c).Contains(source)) ? $"clusterCIDR {string.Join(',', told.ClusterCidrs)} in {told.From}" : null;
         }
+
+        // Those that let pods past externalTrafficPolicy Local: -A KUBE-EXT-… -s 10.244.0.0/16 -m comment --comment "pod traffic for …" -j KUBE-SVC-…
+        private ImmutableArray<IpNetwork> PodsByRules => field.IsDefault
+            ? field = [.. rules.Sets.SelectMany(s => s.Tables.Values).SelectMany(t => t.Chains.Values.Where(c => ProxyChains.Of(t.Name, c.Name) == ProxyChain.External)).SelectMany(c => c.Rules)
+                .Where(r => r.Target is RuleTarget.Jump jump && ProxyChains.Of(r.Table, jump.Chain) == ProxyChain.Service).SelectMany(r => r.Matches.OfType<RuleMatch.Source>())
+                .Where(m => !m.Negated && m.Network.PrefixLength < m.Network.Address.Width && m.Network.Address.IsIPv4 != IsIPv6).Select(m => m.Network).Distinct()]
+            : field;
 
         // --nodeport-addresses can keep some of the node's addresses out.
         private IpAddress? FindNodePortAddress()
