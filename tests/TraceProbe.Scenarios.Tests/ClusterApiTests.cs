@@ -136,6 +136,15 @@ public sealed class ClusterApiTests(NftLab lab) : IClassFixture<NftLab>
             var saved = OnNode("snapshot", "-o", file);
             saved.ExitCode.ShouldBe(0, saved.Error);
             Directory.GetFiles(folder).ShouldBe([file], "nothing half done is left");
+
+            // As /dev/stdout is one, and what is behind it may be a device.
+            var (link, behind) = (Path.Combine(folder, "link.json"), Path.Combine(folder, "behind.json"));
+            File.CreateSymbolicLink(link, behind);
+            File.WriteAllText(behind, new string(' ', 1 << 20));
+            OnNode("snapshot", "-o", link).ExitCode.ShouldBe(0);
+            new FileInfo(link).LinkTarget.ShouldBe(behind, "no file took its place");
+            SnapshotReader.Read(behind).Services.ShouldNotBeEmpty();
+            OnNode("snapshot", "-o", "-").Output.ShouldBe(File.ReadAllText(behind));
             var cluster = SnapshotReader.Read(file);
             cluster.Services.Select(s => s.Metadata.Name).Order().ShouldBe(lab.Lab.Cluster.Services.Select(s => s.Metadata.Name).Order());
             cluster.IsRead("networkpolicies").ShouldBeTrue();

@@ -121,15 +121,19 @@ internal sealed class SceneSettings
 
         try
         {
-            // They live as long as this process, which does one thing.
+            // They live as long as this process, which does one thing. Whoever is tired of a server or a credential plugin that does not
+            // answer may interrupt, also where an interruption asks for what is known so far.
+            using var interruption = new Interruption();
+            using var progress = new SlowProgress();
+            progress.Doing("reading the cluster's objects");
             var client = new ApiClient(server);
             if (follow)
             {
-                var live = LiveCluster.FollowAsync(client).GetAwaiter().GetResult();
+                var live = LiveCluster.FollowAsync(client, interruption.Token).GetAwaiter().GetResult();
                 return () => live.Current;
             }
 
-            var snapshot = LiveCluster.ReadAsync(client).GetAwaiter().GetResult();
+            var snapshot = LiveCluster.ReadAsync(client, interruption.Token).GetAwaiter().GetResult();
             client.Dispose();
             return () => snapshot;
         }

@@ -12,7 +12,7 @@ internal static class SnapshotCommand
     /// <summary>The command.</summary>
     public static Command Create()
     {
-        var output = new Option<string>("--output", "-o") { Description = "The file; gzipped when its name ends with .gz.", HelpName = "FILE", Required = true };
+        var output = new Option<string>("--output", "-o") { Description = "The file, or - for standard output; gzipped when its name ends with .gz.", HelpName = "FILE", Required = true };
         var settings = new SceneSettings();
         var command = new Verb("snapshot", "Save the objects of the cluster that verdicts are made of, as the List that kubectl prints. Every command takes it as --cluster FILE.")
         {
@@ -27,8 +27,6 @@ internal static class SnapshotCommand
         command.SetAction(parsed =>
         {
             using var interruption = new Interruption();
-            using var progress = new SlowProgress();
-            progress.Doing("reading the cluster's objects");
             var path = parsed.GetRequiredValue(output);
             if (path.Length == 0 || Directory.Exists(path) || !Directory.Exists(Path.GetDirectoryName(Path.GetFullPath(path))))
             {
@@ -57,17 +55,21 @@ internal static class SnapshotCommand
         }
 
         // Here a server that is not reached is no smaller account but none.
+        using var progress = new SlowProgress();
+        progress.Doing("reading the cluster's objects");
         using var client = new ApiClient(server ?? throw new OperatorException("There is no cluster to take a snapshot of: give a kubeconfig with --kubeconfig, or in $KUBECONFIG or ~/.kube/config.", ExitCode.Usage));
         return LiveCluster.ReadAsync(client, cancellation).GetAwaiter().GetResult();
     }
 
-    // A file of that name is either the old one or the whole new one.
+    // A file of that name is either the old one or the whole new one. What is empty or a link is written to as it stands: it may be a pipe or
+    // a device, whose place a file must not take.
     private static void Save(string path, ClusterSnapshot cluster)
     {
-        var part = string.Create(CultureInfo.InvariantCulture, $"{path}.{Environment.ProcessId}.part");
+        var isWrittenTo = path == "-" || new FileInfo(path) is { Exists: true } known && (known.Length == 0 || known.LinkTarget is not null);
+        var part = isWrittenTo ? null : string.Create(CultureInfo.InvariantCulture, $"{path}.{Environment.ProcessId}.part");
         try
         {
-            using (var file = new FileStream(part, FileMode.CreateNew, FileAccess.Write))
+            using (var file = path == "-" ? Console.OpenStandardOutput() : new FileStream(part ?? path, part is null ? FileMode.Create : FileMode.CreateNew, FileAccess.Write))
             {
                 var list = ClusterList.Write(cluster);
                 if (path.EndsWith(".gz", StringComparison.Ordinal))
@@ -80,14 +82,24 @@ internal static class SnapshotCommand
                     file.Write(list.Span);
                 }
 
-                file.Flush(flushToDisk: true);
+                if (part is not null)
+                {
+                    ((FileStream)file).Flush(flushToDisk: true);
+                }
             }
 
-            File.Move(part, path, overwrite: true);
+            if (part is not null)
+            {
+                File.Move(part, path, overwrite: true);
+            }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            File.Delete(part);
+            if (part is not null)
+            {
+                File.Delete(part);
+            }
+
             throw new OperatorException($"The snapshot could not be saved as {path}: {e.Message}", e);
         }
     }

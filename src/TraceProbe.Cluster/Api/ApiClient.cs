@@ -94,7 +94,15 @@ public sealed class ApiClient : IDisposable
     {
         using var request = new HttpRequestMessage(HttpMethod.Get, Server.Url.AbsoluteUri.TrimEnd('/') + path) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionOrLower };
         request.Headers.Host = Server.TlsServerName;
-        request.Headers.Authorization = await Server.Credentials.HeaderAsync(renew, cancellation).ConfigureAwait(false);
+        try
+        {
+            request.Headers.Authorization = await Server.Credentials.HeaderAsync(renew, cancellation).ConfigureAwait(false);
+        }
+        catch (ApiException e)
+        {
+            throw new ApiException(e.Message, e) { IsOfCredentials = true };
+        }
+
         await _pace.WaitAsync(cancellation).ConfigureAwait(false);
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         limit.CancelAfter(stall);
@@ -139,6 +147,12 @@ public sealed class ApiClient : IDisposable
     private async Task<ApiException> ErrorAsync(HttpResponseMessage answer, CancellationToken cancellation)
     {
         var (status, message) = ((int)answer.StatusCode, answer.ReasonPhrase);
+        if (status is >= 300 and < 400)
+        {
+            // Never followed: the token is not for anybody else.
+            return new ApiException($"{Server.Url.Authority} ({Server.From}) is no API server, since it sends to another place{(answer.Headers.Location is { } place ? $", {place}" : "")}: a login page or a proxy does that. Look at the cluster's server in the kubeconfig.") { Status = status };
+        }
+
         using (var body = new JsonStream(await answer.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false), MostOfAnError, Options.Stall))
         {
             try

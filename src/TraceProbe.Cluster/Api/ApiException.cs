@@ -32,6 +32,9 @@ public sealed class ApiException : Exception
     /// <summary>Whether the version or the page that was asked for is no longer there, so that one has to list anew.</summary>
     public bool IsExpired => Status == 410;
 
+    /// <summary>Whether there are no credentials to ask with: a plugin failed, a file is missing. Nobody was asked.</summary>
+    public bool IsOfCredentials { get; init; }
+
     /// <summary>Whether the same request may well succeed later.</summary>
-    public bool IsPassing => Status is 0 or 408 or 409 or 429 or >= 500;
+    public bool IsPassing => !IsOfCredentials && Status is 0 or 408 or 409 or 429 or >= 500;
 }

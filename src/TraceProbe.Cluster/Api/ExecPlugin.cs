@@ -141,9 +141,13 @@ internal sealed class ExecPlugin
                 certificate is null || key is null ? null : X509Certificate2.CreateFromPem(certificate, key),
                 status.TryGetProperty("expirationTimestamp", out var expires) && expires.ValueKind == JsonValueKind.String ? expires.GetDateTimeOffset() : DateTimeOffset.MaxValue);
         }
-        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or CryptographicException)
+        catch (JsonException)
         {
-            // What it printed may be the token itself, so it is not told.
+            // What it printed may be the token itself, so it is not told, nor what the reader says of it, which holds a piece.
+            throw new ApiException($"What the credential plugin {Command} printed is no ExecCredential, and no JSON.");
+        }
+        catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or FormatException or CryptographicException)
+        {
             throw new ApiException($"What the credential plugin {Command} printed is no ExecCredential: {e.Message}", e);
         }
     }

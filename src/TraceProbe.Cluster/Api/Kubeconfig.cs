@@ -42,7 +42,7 @@ public sealed class Kubeconfig
     {
         if (file is not null)
         {
-            return Load(File.Exists(file) ? [file] : throw new ApiException($"There is no kubeconfig {file}."));
+            return Load(File.Exists(file) ? [file] : throw new ApiException(Directory.Exists(file) ? $"{file} is a folder and no kubeconfig." : $"There is no kubeconfig {file}."));
         }
 
         if (Environment.GetEnvironmentVariable("KUBECONFIG") is { Length: > 0 } list)

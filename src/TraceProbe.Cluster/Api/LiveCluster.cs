@@ -207,7 +207,7 @@ public sealed class LiveCluster : IAsyncDisposable
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
         {
-            throw new ApiException($"{_client.Server.Url.Authority} ({_client.Server.From}) does not answer like an API server: {e.Message}", e);
+            throw new ApiException($"{_client.Server.Url.Authority} ({_client.Server.From}) does not answer like an API server. A login page, a proxy or something else on that port? Look at the cluster's server in the kubeconfig.", e);
         }
     }
 

@@ -216,6 +216,33 @@ public sealed class ApiClientTests : IDisposable
     }
 
     [Fact]
+    public async Task PluginThatPrintsItsTokenBare_IsAskedOnceAndTheTokenNotTold()
+    {
+        await using var server = await ScriptedApiServer.StartAsync();
+        Plugin($"echo x >> {_folder}/asked; echo nosecret-eyJhbGciOiJSUzI1NiJ9");
+        using var client = new ApiClient(server.Server with { Credentials = new Credentials { Plugin = Exec() } }, Impatient);
+
+        var failure = await Should.ThrowAsync<ApiException>(() => LiveCluster.ReadAsync(client, Token));
+
+        failure.ToString().ShouldNotContain("secret");
+        File.ReadAllLines($"{_folder}/asked").Length.ShouldBe(1, "it fails the same way a moment later");
+        server.Requests.ShouldBeEmpty();
+    }
+
+    [Fact]
+    public async Task LoginPageInItsPlace_IsNotFollowedAndSaid()
+    {
+        await using var server = await ScriptedApiServer.StartAsync();
+        server.Instead = context =>
+        {
+            context.Response.Redirect("https://login.example/");
+            return Task.FromResult(true);
+        };
+
+        (await Should.ThrowAsync<ApiException>(() => ReadAsync(server.Server))).Message.ShouldContain("is no API server, since it sends to another place, https://login.example/");
+    }
+
+    [Fact]
     public async Task PluginThatIsNotThere_SaysHowToGetIt()
     {
         await using var server = await ScriptedApiServer.StartAsync();
