@@ -13,10 +13,13 @@ public sealed class EachFault(LabOfEachMode labs) : IClassFixture<LabOfEachMode>
     private ScenarioLab? _lab;
 
     /// <summary>Mode, fault and variant, without those that the mode cannot have.</summary>
-    public static TheoryData<ProxyMode, string, string> Cells => [.. Modes.SelectMany(mode => Fault.All.Where(f => f.WhyNotIn(mode) is null && (MatrixRow.IsAsked || Fault.All.IndexOf(f) % 4 == 0))
+    public static TheoryData<ProxyMode, string, string> Cells => [.. Modes.SelectMany(mode => Fault.All.Where(f => f.WhyNotIn(mode) is null && (MatrixRow.IsAsked ? Only is null || Only.Contains(f.Name) : Fault.All.IndexOf(f) % 4 == 0))
         .Select(f => (mode, f.Name, f.Variant ?? "")))];
 
-    private static ProxyMode[] Modes => !MatrixRow.IsAsked ? [ProxyMode.IptablesNft]
+    // Of the whole table some modes, or some faults, when these are named.
+    private static string[]? Only => Environment.GetEnvironmentVariable("TRACEPROBE_MATRIX_FAULTS") is { Length: > 0 } some ? some.Split(' ') : null;
+
+    internal static ProxyMode[] Modes => !MatrixRow.IsAsked ? [ProxyMode.IptablesNft]
         : Environment.GetEnvironmentVariable("TRACEPROBE_MATRIX_MODES") is { Length: > 0 } some ? [.. some.Split(' ').Select(Enum.Parse<ProxyMode>)]
         : [ProxyMode.IptablesNft, ProxyMode.IptablesLegacy, ProxyMode.Nftables, ProxyMode.Userspace];
 

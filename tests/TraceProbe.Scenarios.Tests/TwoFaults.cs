@@ -24,6 +24,7 @@ public sealed class TwoFaults(NftLab lab) : IClassFixture<NftLab>, IDisposable
     [InlineData("translation-shadowed", "no-route-to-pod --variant blackhole", "http://10.96.0.175", "translation-shadowed", "no-route-to-pod")]
     public void TwoAtOnce_TheFirstOnTheWayWins_AndTheOtherIsFoundToo(string one, string other, string url, string first, string second)
     {
+        lab.Timeout = "2s";
         foreach (var fault in (string[])[one, other])
         {
             lab.Lab.Break(Fault.All.First(f => f.ToString() == fault));

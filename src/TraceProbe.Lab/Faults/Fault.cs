@@ -81,7 +81,7 @@ public sealed class Fault
 
         var named = All.Where(f => f.Name == name).ToImmutableArray();
         return named.IsEmpty ? throw new LabException($"There is no fault named '{name}'. There are: {string.Join(", ", All.Select(f => f.Name).Distinct())}.")
-            : (variant is null ? named[0] : named.FirstOrDefault(f => f.Variant == variant))
+            : (variant is null ? named.FirstOrDefault(f => f.Variant is null) ?? named[0] : named.FirstOrDefault(f => f.Variant == variant))
                 ?? throw new LabException(named.All(f => f.Variant is null) ? $"Fault {name} has no variants."
                     : $"Fault {name} has no variant '{variant}'. There are: {string.Join(", ", named.Select(f => f.Variant).Where(v => v is not null))}.");
     }

@@ -65,7 +65,7 @@ public class BlindnessTests
             var recording = RecordingArchive.Read(file).Recording;
             var seen = Diagnose.Run(recording).Verdict;
             var random = new Random(Path.GetFileName(file).Length);
-            for (var round = 0; round < (way.Contains("lost", StringComparison.Ordinal) ? given is { Length: > 0 } ? 30 : 5 : 1); round++)
+            for (var round = 0; round < (way.Contains("lost", StringComparison.Ordinal) ? given is { Length: > 0 } ? 30 : 3 : 1); round++)
             {
                 var blind = Diagnose.Run(Blind[way](recording, random)).Verdict;
                 if (!IsTrueStill(seen, blind))
