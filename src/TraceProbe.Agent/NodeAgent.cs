@@ -106,21 +106,16 @@ public sealed partial class NodeAgent : BackgroundService
     private KernelObserver Open()
     {
         // A destination of the shape that all others have: opened with none, every connection would be followed.
-        var observer = KernelObserver.Open(new ObservationFilter
+        return KernelObserver.Open(new ObservationFilter
         {
-            Targets = [new ObservationTarget(IpAddress.IPv4Any)],
+            Targets = [new ObservationTarget(IpAddress.IPv4Any), .. _around.ServiceAddresses.Select(a => new ObservationTarget(a))],
+            OneIn = (uint)_settings.Sampling.OneIn,
             Namespaces = _around.Scene.IsClosed ? [.. _around.Scene.Places.Select(p => p.NetNs).Where(n => n != 0).Append(uint.MaxValue)] : [],
             FirstLines = true,
             RingBytes = _settings.RingBytes,
             MaxFlows = 1 << 16,
             MaxTargets = 1 << 16,
         });
-        foreach (var address in _around.ServiceAddresses)
-        {
-            observer.Aim(new ObservationTarget(address), (uint)_settings.Sampling.OneIn);
-        }
-
-        return observer;
     }
 
     // ---- watch ----

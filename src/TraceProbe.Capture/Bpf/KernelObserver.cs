@@ -73,6 +73,8 @@ public sealed unsafe partial class KernelObserver : IDisposable
         ArgumentNullException.ThrowIfNull(filter);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(filter.RingBytes);
         ArgumentOutOfRangeException.ThrowIfLessThan(filter.MaxFlows, 16);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(filter.MaxTargets);
+        ArgumentOutOfRangeException.ThrowIfZero(filter.OneIn);
         var started = Stopwatch.GetTimestamp();
         var types = KernelTypes.Current ?? throw BpfLoader.NoTypes();
         var config = Configure(filter, types);
@@ -93,7 +95,7 @@ public sealed unsafe partial class KernelObserver : IDisposable
             // What to follow comes first, so that nothing is missed between attaching and following.
             foreach (var target in filter.Targets)
             {
-                observer.Aim(target);
+                observer.Aim(target, filter.OneIn);
             }
 
             foreach (var inode in filter.Namespaces)

@@ -41,6 +41,9 @@ public sealed record ObservationFilter
     /// <summary>New connections (a SYN, a datagram) to these are followed, whoever makes them; and with them every DNS query.</summary>
     public ImmutableArray<ObservationTarget> Targets { get; init; } = [];
 
+    /// <summary>Of how many new connections to each of <see cref="Targets"/> one is reported in full, the others briefly (<see cref="Core.Events.NetworkEvent.IsBrief"/>); at least 1.</summary>
+    public uint OneIn { get; init; } = 1;
+
     /// <summary>The network namespace (inode number) in which <see cref="Targets"/> are waited for; 0 for any.</summary>
     public uint ClientNamespace { get; init; }
 

@@ -225,6 +225,26 @@ public sealed class BpfLiveTests(BpfNetwork network) : IClassFixture<BpfNetwork>
     }
 
     [Fact]
+    public void ConnectionThatIsNotDrawn_IsReportedBriefly()
+    {
+        Assert.SkipWhen(BpfNetwork.Missing is not null, BpfNetwork.Missing ?? "");
+        using var listener = network.Listen(BpfNetwork.ServerAddress, 8080);
+        List<NetworkEvent> Seen(uint oneIn) => [.. Observe(() => network.Get(BpfNetwork.ServiceAddress, 80),
+            new ObservationFilter { Targets = [new(IpAddress.Parse("10.96.0.10"))], Namespaces = [.. Namespaces], FirstLines = true, OneIn = oneIn })];
+        var (full, brief) = (Seen(1), Seen(uint.MaxValue));
+        full.ShouldAllBe(e => !e.IsBrief);
+        brief.Count.ShouldBeLessThan(full.Count);
+
+        // How it began and ended everywhere, what was first said at the client alone, and no bare acknowledgement.
+        var packets = brief.Where(e => e.Kind is EventKind.PacketQueued or EventKind.PacketReceived).ToList();
+        packets.ShouldAllBe(e => e.IsBrief);
+        packets.ShouldAllBe(e => (e.Flags & (TcpFlags.Syn | TcpFlags.Fin | TcpFlags.Rst)) != 0 || (e.PayloadLength > 0 && e.NetNs == network.Client.Inode));
+        packets.ShouldContain(e => e.NetNs == network.Server.Inode && e.Flags == TcpFlags.Syn);
+        packets.ShouldContain(e => e.NetNs == network.Client.Inode && e.PayloadLength > 0 && e.Tuple.Source.Port == 80);
+        brief.ShouldContain(e => e.Kind == EventKind.SocketStateChanged && e.NewState == TcpState.Established);
+    }
+
+    [Fact]
     public void FullRing_IsCountedAsGap()
     {
         Assert.SkipWhen(BpfNetwork.Missing is not null, BpfNetwork.Missing ?? "");
