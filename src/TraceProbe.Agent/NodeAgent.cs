@@ -314,6 +314,11 @@ public sealed partial class NodeAgent : BackgroundService
     // One that was diagnosed by itself, until enough others have come to make an alert of it.
     private void Remember(AlertKey key, Outcome example)
     {
+        if (_examples.ContainsKey(key))
+        {
+            return;
+        }
+
         if (_examples.Count >= MostExamples)
         {
             _examples.Remove(_examples.MinBy(e => e.Value.At).Key);

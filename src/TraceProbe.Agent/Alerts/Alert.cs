@@ -32,7 +32,7 @@ public sealed record Alert
     /// <summary>All attempts of this client to reach this Service since then, whatever came of them; at least <see cref="Count"/>.</summary>
     public required long Attempts { get; init; }
 
-    /// <summary>The cause, as the last full diagnosis worded it.</summary>
+    /// <summary>The cause, as the first diagnosis worded it; its recording is the example.</summary>
     public required string Sentence { get; init; }
 
     /// <summary>How to mend it; null when there is no such thing.</summary>

@@ -54,8 +54,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
         entry.LastSeen = at;
         entry.Count++;
         entry.SuccessesBefore = pair?.Successes ?? 0;
-        entry.Sentence = verdict.Sentence;
-        entry.Mend = verdict.Mend;
+        entry.First ??= verdict;
         entry.Recent.Enqueue(at);
         while (entry.Recent.Count > policy.Failures || entry.Recent.Peek() < at - policy.Within)
         {
@@ -115,8 +114,8 @@ public sealed class AlertBook(string node, AlertPolicy policy)
         LastSeen = entry.LastSeen,
         Count = entry.Count,
         Attempts = Math.Max(entry.Count, (_pairs.GetValueOrDefault((key.Service, key.Client))?.Attempts ?? 0) - entry.AttemptsBefore),
-        Sentence = entry.Sentence,
-        Mend = entry.Mend,
+        Sentence = entry.First!.Sentence,
+        Mend = entry.First.Mend,
         Recording = entry.Recording,
     };
 
@@ -150,9 +149,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
 
         public long SuccessesBefore { get; set; }
 
-        public string Sentence { get; set; } = "";
-
-        public Mend? Mend { get; set; }
+        public Verdict? First { get; set; }
 
         public string? Recording { get; set; }
 
