@@ -166,9 +166,18 @@ internal sealed class Attempt
             EstablishedNanoseconds ??= e.BootNanoseconds;
         }
 
-        if (isHere && e.PayloadLength > 0)
+        if (e.PayloadLength > 0)
         {
-            AddPayload(e, forward);
+            // The first bytes are kept at one of the places that they pass, and which is not told beforehand; when they were sent and came is the client's to say.
+            AddPayload(e.Payload.Span, forward);
+            if (isHere && forward)
+            {
+                RequestNanoseconds ??= e.BootNanoseconds;
+            }
+            else if (isHere)
+            {
+                ReplyNanoseconds ??= e.BootNanoseconds;
+            }
         }
 
         if (isHere && (e.Flags & TcpFlags.Fin) != 0)
@@ -182,12 +191,10 @@ internal sealed class Attempt
         }
     }
 
-    private void AddPayload(in NetworkEvent e, bool forward)
+    private void AddPayload(ReadOnlySpan<byte> first, bool forward)
     {
-        var first = e.Payload.Span;
         if (forward)
         {
-            RequestNanoseconds ??= e.BootNanoseconds;
             _asksTls |= first is [0x16, 3, ..];
             return;
         }
@@ -195,7 +202,8 @@ internal sealed class Attempt
         // RFC 8446 section 6: content type 21 is an alert. RFC 9112 section 4: the status is the second word.
         Symptoms |= ReplyNanoseconds is null && first is [0x15, 3, ..] ? Symptoms.TlsMismatch : Symptoms.None;
         Symptoms |= _asksTls && first.StartsWith("HTTP/"u8) ? Symptoms.TlsMismatch : Symptoms.None;
-        Symptoms |= first.Length > 9 && first.StartsWith("HTTP/1."u8) && first[9] == (byte)'5' ? Symptoms.ServerError : Symptoms.None;
-        ReplyNanoseconds ??= e.BootNanoseconds;
+
+        // A server of TLS that is asked in plain HTTP may say so with 400.
+        Symptoms |= first.Length > 11 && first.StartsWith("HTTP/1."u8) && (first[9] == (byte)'5' || first[9..12].SequenceEqual("400"u8)) ? Symptoms.ServerError : Symptoms.None;
     }
 }

@@ -152,7 +152,8 @@ internal sealed class AttemptTable
             && e.Kind is EventKind.PacketQueued or EventKind.PacketDropped;
         if (!_attempts.TryFind(tuple, e, out var found))
         {
-            if ((!begins && !quotes) || Begin(e, e.HasConntrack && !quotes ? e.Original : tuple) is not { } begun)
+            // What is rejected on its way out of its own host is seen by its error alone, which comes back over loopback.
+            if ((!begins && !(quotes && e.InterfaceIndex == 1)) || Begin(e, e.HasConntrack && !quotes ? e.Original : tuple) is not { } begun)
             {
                 PutAside(e);
                 return;

@@ -62,13 +62,13 @@ internal sealed class Lookup(uint netNs, int pid, ShortName command, long start,
 
     /// <summary>
     /// Whether a question can belong to it: whether some name could have been meant by all of its questions and this one, and this one has no answer yet. Who asks
-    /// again what was answered begins anew.
+    /// again what was answered begins anew; but a server that failed is asked again, or the next one.
     /// </summary>
     public bool Accepts(DnsQuestion question, HashSet<string> candidates)
-        => meant.Overlaps(candidates) && !_questions.Exists(q => q.Name == question.Name && q.Type == question.Type && q.AnsweredNanoseconds is not null);
+        => meant.Overlaps(candidates) && !_questions.Exists(q => q.Name == question.Name && q.Type == question.Type && q.IsFinal);
 
     /// <summary>Whether a question is one of the same lookup begun anew.</summary>
-    public bool IsBegunAnewBy(DnsQuestion question) => !HasUnanswered && _questions.Exists(q => q.Name == question.Name && q.Type == question.Type);
+    public bool IsBegunAnewBy(DnsQuestion question) => !HasUnanswered && _questions.Exists(q => q.Name == question.Name && q.Type == question.Type && q.IsFinal);
 
     /// <summary>What the user can have meant by it: the shortest name that all of its questions are made of.</summary>
     public string Meant => meant.MinBy(n => n.Length) ?? Names[0];
@@ -110,7 +110,7 @@ internal sealed class Lookup(uint netNs, int pid, ShortName command, long start,
             return;
         }
 
-        _questions[at] = _questions[at] with { AnsweredNanoseconds = e.BootNanoseconds };
+        _questions[at] = _questions[at] with { AnsweredNanoseconds = e.BootNanoseconds, IsFinal = answer.ResponseCode is DnsResponseCode.NoError or DnsResponseCode.NXDomain };
         LastNanoseconds = e.BootNanoseconds;
         foreach (var address in answer.Addresses)
         {
@@ -128,5 +128,5 @@ internal sealed class Lookup(uint netNs, int pid, ShortName command, long start,
         }
     }
 
-    private readonly record struct Question(ushort Id, string Name, DnsRecordType Type, long Sent, long? AnsweredNanoseconds = null);
+    private readonly record struct Question(ushort Id, string Name, DnsRecordType Type, long Sent, long? AnsweredNanoseconds = null, bool IsFinal = false);
 }

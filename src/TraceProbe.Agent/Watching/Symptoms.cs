@@ -28,7 +28,7 @@ internal enum Symptoms
     /// <summary>An error was reported to the client's socket.</summary>
     SocketError = 32,
 
-    /// <summary>An HTTP status of 500 or above.</summary>
+    /// <summary>An HTTP status of 500 or above, or 400.</summary>
     ServerError = 64,
 
     /// <summary>Something was asked, and the connection ended without a byte of an answer.</summary>

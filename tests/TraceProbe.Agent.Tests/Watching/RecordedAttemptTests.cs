@@ -12,10 +12,25 @@ namespace TraceProbe.Agent.Tests.Watching;
 /// <summary>What an agent would have made of the recorded requests, given their events alone and no client that says how it went.</summary>
 public class RecordedAttemptTests
 {
-    // Requests to addresses that no Service has: an agent follows what is a Service's, or was one while it ran. And two without the cluster's objects, and one where the
-    // question that kube-proxy asks for its client in userspace mode is what fails: of that only the client's own is judged, as unanswered.
-    private static readonly string[] Unseen = ["service-not-found.ipv4.tprec", "service-not-found.nftables.tprec", "undetermined.tprec", "proxy-dial-refused.tprec",
-        "forwarding-disabled.userspace-server-node.tprec"];
+    // What an agent cannot see, or not as well as who makes the request.
+    private static readonly string[] Unseen =
+    [
+        // Without the cluster's objects.
+        "undetermined.tprec", "proxy-dial-refused.tprec",
+
+        // To an address that no Service has, or had while the agent ran; a pod's own, for a headless Service; a node's.
+        "service-not-found.ipv4.tprec", "service-not-found.nftables.tprec", "hosts-override.tprec", "headless-port-not-remapped.tprec",
+        "masquerade-missing.node-port.tprec", "no-local-endpoints.external.tprec",
+
+        // Only the client knows which family it wanted, and that an answer lacks its end.
+        "address-family-mismatch.tprec", "response-stalled.tprec", "reset-by-peer.in-the-middle.tprec",
+
+        // That the client spoke TLS: what an HTTP server answered to that is told as its error.
+        "tls-mismatch.tprec",
+
+        // The question that kube-proxy asks for its client in userspace mode is what fails; the client's own is judged, as unanswered.
+        "forwarding-disabled.userspace-server-node.tprec",
+    ];
 
     /// <summary>The recordings that eBPF's events are in.</summary>
     public static TheoryData<string> Recordings => [.. Directory.EnumerateFiles(Path.Combine(Repository.Root, "tests/scenarios"), "*.tprec").Select(f => Path.GetFileName(f))
@@ -36,7 +51,7 @@ public class RecordedAttemptTests
         }
 
         // One that failed has symptoms, and with the same accounts the same verdict; where the client's own word was part of it, nothing else is said.
-        var judged = attempts.Where(a => a.Symptoms != Symptoms.None && !around.IsForwarded(a)).Select(a => Diagnose.Run(Diagnostician.RecordingOf(a, around, recording.Nodes, recording.Manifest.Clock, [])).Verdict).ToList();
+        var judged = attempts.Where(a => a.Symptoms != Symptoms.None && !around.IsForwarded(a)).Select(a => Diagnose.Run(RecordingOf(a, around, recording)).Verdict).ToList();
         judged.ShouldNotBeEmpty();
         judged.ShouldAllBe(v => v.Class == trace.Verdict.Class || v.Class == FailureClass.Undetermined || v.Class == FailureClass.Healthy);
         judged.ShouldContain(v => v.Class == trace.Verdict.Class);
@@ -75,13 +90,20 @@ public class RecordedAttemptTests
             var (attempts, around) = Watch(recording, [.. kept]);
             foreach (var attempt in attempts.Where(a => a.Symptoms != Symptoms.None && a.Lost == 0))
             {
-                Diagnose.Run(Diagnostician.RecordingOf(attempt, around, recording.Nodes, recording.Manifest.Clock, [])).Verdict.Class.ShouldBeOneOf(FailureClass.Healthy, FailureClass.Undetermined);
+                Diagnose.Run(RecordingOf(attempt, around, recording)).Verdict.Class.ShouldBeOneOf(FailureClass.Healthy, FailureClass.Undetermined);
             }
         }
     }
 
+    // The client's resolv.conf is read where the client is, and of that there is only what was recorded.
+    private static Recording RecordingOf(Attempt attempt, Surroundings around, Recording recorded)
+    {
+        var recording = Diagnostician.RecordingOf(attempt, around, recorded.Nodes, recorded.Manifest.Clock, []);
+        return recording with { Client = recording.Client! with { Resolver = recorded.Client?.Resolver } };
+    }
+
     // That one is slower than another is told by many, not by itself.
-    private static bool IsHealthy(Report trace) => trace.Verdict.Class is FailureClass.Healthy or FailureClass.SlowerThanBaseline;
+    private static bool IsHealthy(Report trace) => trace.Verdict.Class is FailureClass.Healthy or FailureClass.SlowerThanBaseline or FailureClass.ResolverSlow;
 
     private static (Recording Recording, Report Trace) Read(string file)
     {
@@ -96,8 +118,8 @@ public class RecordedAttemptTests
         var table = new AttemptTable(around.IsService, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
         foreach (var e in events)
         {
-            table.Add(e);
             table.Advance(e.BootNanoseconds);
+            table.Add(e);
         }
 
         table.Advance(recording.Manifest.EndNanoseconds + 700_000_000_000);
