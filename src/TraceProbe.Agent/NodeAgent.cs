@@ -133,6 +133,8 @@ public sealed partial class NodeAgent : BackgroundService
             }
         }
 
+        // What is over by now still counts.
+        _table.Advance(BootClock.Now + 500_000_000);
         _symptomatic.Writer.TryComplete();
     }
 
@@ -178,11 +180,7 @@ public sealed partial class NodeAgent : BackgroundService
                 waited = true;
             }
 
-            // Healthy ones are as many as there are connections: their names are enough, and of each kind one now and then for a closer look.
-            while (_healthy.TryDequeue(out var healthy))
-            {
-                Learn(healthy, around, diagnostician);
-            }
+            LearnAll(around, diagnostician);
 
             var now = TimeProvider.System.GetUtcNow();
             if (now - told >= TimeSpan.FromSeconds(1))
@@ -206,7 +204,19 @@ public sealed partial class NodeAgent : BackgroundService
             }
         }
 
+        // The watch ends at the same time, and hands over what is left.
+        SpinWait.SpinUntil(() => _symptomatic.Reader.Completion.IsCompleted || _symptomatic.Reader.Count > 0, TimeSpan.FromSeconds(1));
+        LearnAll(Volatile.Read(ref _around), diagnostician);
         Store();
+    }
+
+    // Healthy ones are as many as there are connections: their names are enough, and of each kind one now and then for a closer look.
+    private void LearnAll(Surroundings around, Diagnostician diagnostician)
+    {
+        while (_healthy.TryDequeue(out var healthy))
+        {
+            Learn(healthy, around, diagnostician);
+        }
     }
 
     private void Learn(Attempt healthy, Surroundings around, Diagnostician diagnostician)

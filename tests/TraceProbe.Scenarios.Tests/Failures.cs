@@ -199,7 +199,9 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
         foreach (var rule in expected)
         {
             // kube-proxy's nftables mode writes no counters, and none are made up.
-            rule.Counted.ShouldBe(Lab.Mode == ProxyMode.Nftables ? null : rule.Rule.Table == "nat" ? 1 : rule.Counted);
+            // What all new connections pass, such as readiness probes', counts those too.
+            var isItsOwn = rule.Rule.Table == "nat" && (rule.Rule.Raw.Contains("10.96.0.159", StringComparison.Ordinal) || rule.Rule.Chain.StartsWith("KUBE-SVC-", StringComparison.Ordinal) || rule.Rule.Chain.StartsWith("KUBE-SEP-", StringComparison.Ordinal));
+            rule.Counted.ShouldBe(Lab.Mode == ProxyMode.Nftables ? null : isItsOwn ? 1 : rule.Counted, rule.Rule.ToString());
             (rule.Counted == 0).ShouldBeFalse(rule.Rule.ToString());
         }
 
@@ -369,6 +371,7 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
     [Fact]
     public async Task InterruptedTrace_EndsAtOnceAndTellsWhatItSaw()
     {
+        SkipWhereInterruptsAreIgnored();
         Break("flush-rules");
         using var trace = Lab.Start(ScenarioLab.TraceProbe, "trace", Url.IPv4, "--from", "pod/ubuntu", "--timeout", "20s", "-o", "json");
         var outcome = await Interrupt(trace, trace.Id.ToString());
@@ -381,6 +384,7 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
     [Fact]
     public async Task InterruptedRun_EndsWithItsCommand()
     {
+        SkipWhereInterruptsAreIgnored();
         Break("flush-rules");
         var mark = $"{Url.IPv4}/{Guid.NewGuid():N}";
         // As a terminal does, which sends Ctrl-C to the command and to us.
@@ -430,6 +434,13 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
         Lab.Lab.ActiveFaults.ShouldBeEmpty(said);
         Lab.Timeout = "3s";
         Lab.Trace(url, from).ShouldBe(FailureClass.Healthy);
+    }
+
+    // A shell without job control ignores Ctrl-C for what it starts in the background, and so does everything below it (POSIX, section 2.11 of the shell's language).
+    private static void SkipWhereInterruptsAreIgnored()
+    {
+        var ignored = File.ReadLines("/proc/self/status").First(l => l.StartsWith("SigIgn:", StringComparison.Ordinal)).Split('\t')[1];
+        Assert.SkipWhen((Convert.ToUInt64(ignored, 16) & 2) != 0, "needs to be started where SIGINT is not ignored");
     }
 
     private static async Task<Outcome> Interrupt(Process process, string whom)
