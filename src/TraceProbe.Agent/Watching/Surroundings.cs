@@ -33,7 +33,12 @@ internal sealed class Surroundings
         _places = Scene.Places.Where(p => p.NetNs != 0).DistinctBy(p => p.NetNs).ToFrozenDictionary(p => p.NetNs);
         _serviceAddresses = (Cluster?.Services ?? []).SelectMany(s => ServiceMeant.AddressesOf(s)).Concat(before?._serviceAddresses ?? []).ToFrozenSet();
         var dns = Cluster is null ? null : DnsMeaning.FindService(Cluster.Services);
-        _dnsServers = dns is null ? [] : Cluster!.SlicesOf(dns).SelectMany(s => s.Endpoints).SelectMany(e => e.Addresses).Select(a => IpAddress.TryParse(a, null, out var parsed) ? parsed : default).ToFrozenSet();
+
+        // By its selector: they go on forwarding when none of them is ready.
+        _dnsServers = dns is not { Spec.Selector.Count: > 0 } ? [] : Cluster!.Pods
+            .Where(p => p.Metadata.Namespace == dns.Metadata.Namespace && dns.Spec.Selector.All(s => p.Metadata.Labels.TryGetValue(s.Key, out var value) && value == s.Value))
+            .SelectMany(p => p.Status.PodIPs.Select(i => i.Ip).Append(p.Status.PodIP ?? "")).Select(a => IpAddress.TryParse(a, null, out var parsed) ? parsed : default)
+            .Where(a => !a.IsUnspecified).ToFrozenSet();
     }
 
     /// <summary>The namespaces, and where the objects come from.</summary>
