@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using System.Threading.Channels;
@@ -32,6 +31,9 @@ public sealed partial class NodeAgent : BackgroundService
     // Failures with other causes than these few per second are counted as not looked at.
     private const int MostWaiting = 512;
 
+    // Each holds its events; at hundreds a second this is what comes while a node is read a few times over.
+    private const int MostHealthyWaiting = 4_096;
+
     private const int MostKinds = 10_000;
     private const int MostExamples = 64;
 
@@ -43,7 +45,7 @@ public sealed partial class NodeAgent : BackgroundService
     private readonly Func<Scene> _scene;
     private readonly ILogger<NodeAgent> _log;
     private readonly Channel<Attempt> _symptomatic = Channel.CreateBounded<Attempt>(new BoundedChannelOptions(MostWaiting) { SingleReader = true, SingleWriter = true });
-    private readonly ConcurrentQueue<Attempt> _healthy = new();
+    private readonly Channel<Attempt> _healthy = Channel.CreateBounded<Attempt>(new BoundedChannelOptions(MostHealthyWaiting) { SingleReader = true, SingleWriter = true });
     private readonly List<SinkQueue> _sinks = [];
     private readonly FailureFiles _failures;
     private readonly ConnectionSpans _spans = new();
@@ -85,6 +87,7 @@ public sealed partial class NodeAgent : BackgroundService
         using (_observer = Open())
         {
             LogWatching(name, _around.ServiceAddresses.Count, _around.Scene.Places.Length, _observer.OpenTime.TotalMilliseconds);
+
             // When one of them cannot go on, none does: half an agent would say that all is well.
             using var ending = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
             List<Task> parts =
@@ -140,11 +143,7 @@ public sealed partial class NodeAgent : BackgroundService
 
     private void Sort(Attempt attempt)
     {
-        if (attempt.Symptoms == Symptoms.None)
-        {
-            _healthy.Enqueue(attempt);
-        }
-        else if (!_symptomatic.Writer.TryWrite(attempt))
+        if (!(attempt.Symptoms == Symptoms.None ? _healthy : _symptomatic).Writer.TryWrite(attempt))
         {
             Interlocked.Increment(ref _notJudged);
         }
@@ -213,7 +212,7 @@ public sealed partial class NodeAgent : BackgroundService
     // Healthy ones are as many as there are connections: their names are enough, and of each kind one now and then for a closer look.
     private void LearnAll(Surroundings around, Diagnostician diagnostician)
     {
-        while (_healthy.TryDequeue(out var healthy))
+        while (_healthy.Reader.TryRead(out var healthy))
         {
             Learn(healthy, around, diagnostician);
         }
