@@ -54,6 +54,12 @@ internal static unsafe partial class Libc
     public static partial SafeFileHandle socket(int family, int type, int protocol);
 
     [LibraryImport("libc", SetLastError = true)]
+    public static partial int connect(SafeFileHandle socket, byte* address, uint length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int getsockopt(SafeFileHandle socket, int level, int option, void* value, ref uint length);
+
+    [LibraryImport("libc", SetLastError = true)]
     public static partial nint send(SafeFileHandle socket, byte* bytes, nuint length, int flags);
 
     [LibraryImport("libc", SetLastError = true)]
@@ -69,6 +75,9 @@ internal static unsafe partial class Libc
     public static partial nint syscall(nint number, nint first, nint second);
 
     [LibraryImport("libc", SetLastError = true)]
+    public static partial nint syscall(nint number, nint first, nint second, nint third, nint fourth);
+
+    [LibraryImport("libc", SetLastError = true)]
     public static partial int poll(PollFd* fds, nuint count, int milliseconds);
 
     [StructLayout(LayoutKind.Sequential)]
@@ -80,4 +89,7 @@ internal static unsafe partial class Libc
     }
 
     public const short POLLIN = 1;
+    public const short POLLOUT = 4;
+    public const int EINPROGRESS = 115;
+    public const int EAGAIN = 11;
 }

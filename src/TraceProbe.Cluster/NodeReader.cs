@@ -144,17 +144,28 @@ public static class NodeReader
         var path = PathOf(node);
         var unread = ImmutableArray.CreateBuilder<Unread>();
         var changed = ImmutableArray.CreateBuilder<Unread>();
+        var proxy = question.AsksKubeProxy ? new NamespaceThread<KubeProxyAccount>(null, () => KubeProxyReader.Read(path, question.KubeProxy, question.KubeProxyTold)) : null;
         // Connection tracking first: it forgets.
         var conntrack = question.Connections.IsEmpty ? null : Start(path, () => ConntrackReader.Find(question.Connections));
         var entries = conntrack is null ? [] : Take(conntrack, "tracked connections", unread, question.Node);
         var counts = question.Counts.IsEmpty ? [] : Take(Start(path, () => RuleCounters.Read(question.Counts, SaveLegacy, changed)), "what rules counted", unread, question.Node);
-        return new NodeAnswer(counts.IsDefault ? [] : counts, entries.IsDefault ? [] : entries, [.. unread, .. changed]);
+        return new NodeAnswer(counts.IsDefault ? [] : counts, entries.IsDefault ? [] : entries, [.. unread, .. changed]) { KubeProxySaid = proxy?.Result };
 
         static string SaveLegacy(bool isIPv6, string table)
         {
             var tool = Tool.Find(isIPv6 ? "ip6tables-legacy-save" : "iptables-legacy-save", isIPv6 ? "ip6tables-save" : "iptables-save") ?? throw new IOException("iptables-legacy-save is not installed; install the package iptables.");
             return Tool.Run(tool, ToolTimeout, "-c", "-t", table);
         }
+    }
+
+    /// <summary>Asks a node's kube-proxy about itself; a second at most.</summary>
+    /// <param name="node">The node's own namespace.</param>
+    /// <param name="process">kube-proxy's process there; null when none was found.</param>
+    /// <param name="told">What the cluster's objects say that it is told; null when they do not.</param>
+    public static KubeProxyAccount AskKubeProxy(Place node, ProcessRef? process, KubeProxySettings? told)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return KubeProxyReader.Read(PathOf(node), process, told);
     }
 
     private static string? PathOf(Place place)

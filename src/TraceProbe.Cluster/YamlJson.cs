@@ -17,7 +17,7 @@ internal static class YamlJson
 
     public static ReadOnlyMemory<byte> Convert(string file, ReadOnlySpan<byte> yaml)
     {
-        var output = new ArrayBufferWriter<byte>(yaml.Length);
+        var output = new ArrayBufferWriter<byte>(yaml.Length + 1);
         using var writer = new Utf8JsonWriter(output, new JsonWriterOptions { SkipValidation = true, MaxDepth = MaxDepth + 8 });
         try
         {

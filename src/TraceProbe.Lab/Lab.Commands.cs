@@ -54,7 +54,7 @@ public sealed partial class Lab
     {
         foreach (var plan in LabLayout.Nodes.Where(n => node is null || n.Name == node))
         {
-            NewBench().Resume(plan.Name);
+            NewBench().RestartProxy(plan.Name);
         }
 
         new Reconciler(_folder, _record).Round(forceRules: true);

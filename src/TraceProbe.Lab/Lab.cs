@@ -180,7 +180,6 @@ public sealed partial class Lab
         folder.Write(record);
         Directory.CreateDirectory($"{folder.Path}/bin");
         File.CreateSymbolicLink(folder.PausePath, Command.Find("sleep")!);
-        File.CreateSymbolicLink(folder.KubeProxyPath, Command.Find("sleep")!);
         record = record with { Cgroup = Cgroups.TryMake(folder) };
         folder.Write(record);
 
@@ -188,7 +187,6 @@ public sealed partial class Lab
         WriteObjects(folder);
         var cluster = folder.Objects.Read();
         var reconciler = new Reconciler(folder, record);
-        var lab = new Lab(folder, record);
 
         // Our own processes take longest to start; they wait for lab.json to say that the lab is up.
         progress?.Report("starting the controller");
@@ -206,9 +204,9 @@ public sealed partial class Lab
             }
         }
 
-        if (options.Proxy == ProxyMode.Userspace)
+        foreach (var node in LabLayout.Nodes)
         {
-            lab.StartProxies();
+            LabProcesses.StartProxy(folder, record, node.Name);
         }
 
         LabNetwork.ConnectPods(folder, cluster.Pods);
@@ -216,7 +214,7 @@ public sealed partial class Lab
 
         progress?.Report("starting nodes, pods and resolvers");
         var starts = LabLayout.Nodes.Select(n => n.Name).Append(LabNetwork.Outside)
-            .Select(what => Task.Run(() => LabProcesses.StartFrame(folder, what, options.Proxy), cancellationToken))
+            .Select(what => Task.Run(() => LabProcesses.StartFrame(folder, what), cancellationToken))
             .Concat(cluster.Pods.Select(pod => Task.Run(() => LabProcesses.StartPod(folder, pod, record, cluster), cancellationToken)));
         folder.Write([.. await Task.WhenAll(starts).ConfigureAwait(false)]);
 
@@ -228,7 +226,7 @@ public sealed partial class Lab
                 cancellationToken.ThrowIfCancellationRequested();
                 cluster = reconciler.Round(probe: true);
                 if (cluster.Pods.All(p => p.IsReady && LabProcesses.ProgramServes(folder, p))
-                    && (options.Proxy != ProxyMode.Userspace || LabLayout.Nodes.All(n => UserspaceProxy.ListensForAll(folder, n.Name))))
+                    && LabLayout.Nodes.All(n => LabProcesses.ProxyServes(folder, record, n.Name)))
                 {
                     break;
                 }
@@ -303,16 +301,6 @@ public sealed partial class Lab
         }
 
         folder.Objects.Put(LabObjects.KubernetesSlice);
-    }
-
-    private void StartProxies()
-    {
-        foreach (var node in LabLayout.Nodes)
-        {
-            Directory.CreateDirectory(_folder.PlaceFolder(node.Name));
-            LabProcesses.StartDetached(_folder, _folder.NetNsPath(node.Name),
-                [.. _record.SelfCommand, LabProcess.ProxyVerb, "--name", Name, "--node", node.Name], $"{_folder.PlaceFolder(node.Name)}/kube-proxy.log");
-        }
     }
 
     // What its logs say: they are removed with the lab.

@@ -32,9 +32,6 @@ internal sealed class LabFolder
 
     internal string PausePath => $"{Path}/bin/pause";
 
-    /// <summary>The program that stands in for kube-proxy in the modes that need no process of their own.</summary>
-    internal string KubeProxyPath => $"{Path}/bin/kube-proxy";
-
     internal bool Exists => Directory.Exists(Path);
 
     /// <summary>The folder of a node, a pod or the outside.</summary>

@@ -22,8 +22,9 @@ public static class LabProcess
             case [ControllerVerb, "--name", var name]:
                 await LabController.RunAsync(name, cancellationToken).ConfigureAwait(false);
                 return 0;
-            case [ProxyVerb, "--name", var name, "--node", var node]:
-                UserspaceProxy.Run(name, node, cancellationToken);
+            // What follows are kube-proxy's own flags, for whoever looks at its command line.
+            case [ProxyVerb, "--name", var name, "--node", var node, ..]:
+                KubeProxy.Run(name, node, cancellationToken);
                 return 0;
             case [HostnamesVerb, "--name", var name, "--pod", var pod]:
                 Hostnames.Run(name, pod, cancellationToken);

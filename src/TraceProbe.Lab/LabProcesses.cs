@@ -16,7 +16,7 @@ internal static class LabProcesses
     private static readonly string[] UdpTables = ["udp", "udp6"];
 
     /// <summary>Starts a node's holder, or the outside with its resolver.</summary>
-    internal static Place StartFrame(LabFolder lab, string what, ProxyMode proxy)
+    internal static Place StartFrame(LabFolder lab, string what)
     {
         var folder = Prepare(lab, what);
         var node = LabLayout.Nodes.FirstOrDefault(n => n.Name == what);
@@ -28,11 +28,6 @@ internal static class LabProcesses
             File.WriteAllText(DnsRecords.OutsideHostsPath(lab), "");
             File.WriteAllText($"{folder}/dnsmasq.conf", DnsRecords.Outside(lab));
             commands.Add(Daemon("dnsmasq", Dnsmasq(folder), $"{folder}/dnsmasq.log"));
-        }
-        else if (proxy != ProxyMode.Userspace)
-        {
-            // The controller writes the rules; on a real node a kube-proxy is seen to run.
-            commands.Add(Daemon("kube-proxy", $"{lab.KubeProxyPath} infinity", "/dev/null"));
         }
 
         var pids = Start(lab, what, null, commands);
@@ -200,6 +195,36 @@ internal static class LabProcesses
 
         StopProgram(lab, pod);
         StartProgram(lab, pod, record);
+    }
+
+    /// <summary>Starts a node's kube-proxy; it can be asked a moment later (<see cref="ProxyServes"/>).</summary>
+    internal static void StartProxy(LabFolder lab, LabRecord record, string node)
+    {
+        Directory.CreateDirectory(lab.PlaceFolder(node));
+        File.Delete(KubeProxy.ServingPath(lab, node));
+        File.Delete(UserspaceProxy.ListeningPath(lab, node));
+        var pid = StartDetached(lab, lab.NetNsPath(node), [.. record.SelfCommand, LabProcess.ProxyVerb, "--name", lab.Name, "--node", node, .. KubeProxy.Flags(record.Proxy, node)], $"{lab.PlaceFolder(node)}/kube-proxy.log");
+        Remember(lab, node, KubeProxy.ProcessName, pid);
+    }
+
+    /// <summary>Whether a node's kube-proxy can be asked, and in userspace mode listens for every Service port.</summary>
+    internal static bool ProxyServes(LabFolder lab, LabRecord record, string node)
+        => File.Exists(KubeProxy.ServingPath(lab, node)) && (record.Proxy != ProxyMode.Userspace || UserspaceProxy.ListensForAll(lab, node));
+
+    /// <summary>Starts a node's kube-proxy anew.</summary>
+    /// <exception cref="LabException">It does not come up.</exception>
+    internal static void RestartProxy(LabFolder lab, LabRecord record, string node)
+    {
+        if (PidOf(lab, node, KubeProxy.ProcessName) is { } pid)
+        {
+            ProcessTable.Kill([pid]);
+        }
+
+        StartProxy(lab, record, node);
+        for (var attempt = 0; !ProxyServes(lab, record, node); attempt++)
+        {
+            Thread.Sleep(attempt < 1000 ? 10 : throw new LabException($"kube-proxy does not come up on {node} again. {string.Join(' ', File.ReadLines($"{lab.PlaceFolder(node)}/kube-proxy.log").TakeLast(3))}"));
+        }
     }
 
     /// <summary>Starts one of the lab's own processes, detached from this one.</summary>

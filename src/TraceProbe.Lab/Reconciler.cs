@@ -49,6 +49,8 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
         foreach (var ipv6 in (bool[])[false, true])
         {
             WantedOf(cluster, node, ipv6).Apply();
+            ProxySyncs.Sync(lab, node.Name, ipv6);
+            ProxySyncs.Queue(lab, node.Name, ipv6);
         }
     }
 
@@ -188,7 +190,7 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
     {
         try
         {
-            Parallel.ForEach(LabLayout.Nodes.Where(n => !File.Exists(lab.PausedPath(n.Name))), node => Program(node, cluster, force));
+            Parallel.ForEach(LabLayout.Nodes, node => Program(node, cluster, force));
         }
         catch (AggregateException e)
         {
@@ -199,14 +201,23 @@ internal sealed class Reconciler(LabFolder lab, LabRecord record)
 
     private void Program(NodePlan node, ClusterSnapshot cluster, bool force)
     {
+        var isPaused = File.Exists(lab.PausedPath(node.Name));
         // One family after the other: in IPVS mode they share an interface.
         foreach (var ipv6 in (bool[])[false, true])
         {
             var (text, apply) = WantedOf(cluster, node, ipv6);
             var applied = $"{lab.PlaceFolder(node.Name)}/rules.{(ipv6 ? "v6" : "v4")}";
-            if (force || !File.Exists(applied) || File.ReadAllText(applied) != text)
+            if (!force && File.Exists(applied) && File.ReadAllText(applied) == text)
+            {
+                continue;
+            }
+
+            // One that is kept from writing still hears of what changes.
+            ProxySyncs.Queue(lab, node.Name, ipv6);
+            if (!isPaused)
             {
                 apply();
+                ProxySyncs.Sync(lab, node.Name, ipv6);
                 Files.Replace(applied, text);
             }
         }

@@ -13,9 +13,8 @@ namespace TraceProbe.Lab;
 /// closes the accepted connection at once, so that the client sees an empty reply. Threads and blocking calls throughout: every
 /// thread then carries the name <c>kube-proxy</c>, by which the process is known on the node.
 /// </summary>
-public sealed class UserspaceProxy
+internal sealed class UserspaceProxy
 {
-    private const string ProcessName = "kube-proxy";
     private const int Buffer = 32 * 1024;
 
     // proxysocket.go, endpointDialTimeout: one attempt for each.
@@ -31,15 +30,11 @@ public sealed class UserspaceProxy
     private UserspaceProxy(LabFolder lab) => _lab = lab;
 
     /// <summary>Runs a node's proxy until the lab is gone; the process is in the node's namespace already.</summary>
-    /// <param name="name">The lab's name.</param>
+    /// <param name="lab">The lab.</param>
     /// <param name="node">The node's name.</param>
     /// <param name="cancellationToken">Ends it.</param>
-    public static void Run(string name, string node, CancellationToken cancellationToken = default)
+    internal static void Run(LabFolder lab, string node, CancellationToken cancellationToken)
     {
-        ArgumentNullException.ThrowIfNull(node);
-        // The name that ps shows is the first thread's, whichever thread this is.
-        File.WriteAllText("/proc/self/comm", ProcessName);
-        var lab = new LabFolder(name);
         var proxy = new UserspaceProxy(lab);
         var listening = new SortedSet<string>(StringComparer.Ordinal);
         while (!cancellationToken.IsCancellationRequested && lab.ReadRecord() is not null)
@@ -67,7 +62,8 @@ public sealed class UserspaceProxy
         => File.Exists(ListeningPath(lab, node))
             && UserspaceRules.ReadPorts($"{lab.Path}/proxy-ports").Keys.All(File.ReadAllLines(ListeningPath(lab, node)).Contains);
 
-    private static string ListeningPath(LabFolder lab, string node) => $"{lab.PlaceFolder(node)}/kube-proxy.listening";
+    /// <summary>The Service ports that a node's proxy listens for, one a line.</summary>
+    internal static string ListeningPath(LabFolder lab, string node) => $"{lab.PlaceFolder(node)}/kube-proxy.listening";
 
     private void Listen(string key, int port)
     {
@@ -340,7 +336,7 @@ public sealed class UserspaceProxy
 
     private static Thread Start(Action work)
     {
-        var thread = new Thread(() => work(), 256 * 1024) { IsBackground = true, Name = ProcessName };
+        var thread = new Thread(() => work(), 256 * 1024) { IsBackground = true, Name = KubeProxy.ProcessName };
         thread.Start();
         return thread;
     }

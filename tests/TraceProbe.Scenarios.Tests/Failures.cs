@@ -174,17 +174,39 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
             Lab.Trace(url, from).ShouldBe(FailureClass.ProxyRulesMissing, "node/node-1", Stage.Translate).Sentence.ShouldContain("untranslated and vanished");
         }
 
+        // It was stopped, and so it says nothing; its process says that it was.
+        Lab.Trace(Url.IPv4).Verdict.Evidence.ShouldContain(e => e.Text.EndsWith("on node-1 stands still: its process was stopped by a signal (state T)", StringComparison.Ordinal));
+        var check = CheckedProxies();
+        check[0].IsStopped.ShouldBeTrue();
+        check[0].LastSync.ShouldBeNull();
+        check[1].IsBehind.ShouldBeFalse();
+        check[1].IsHealthy.ShouldBe(true);
+        check[1].LastSync.ShouldNotBeNull();
+
         // The other node's are all there.
         Lab.Trace(Url.IPv4, "pod/my-nginx-wu92j").ShouldBe(FailureClass.Healthy);
         Heals(Url.ByName);
     }
+
+    private List<Core.Node.KubeProxyAccount> CheckedProxies()
+        => [.. System.Text.Json.JsonSerializer.Deserialize(Lab.Run("check", "-o", "json").Output, Core.Checks.CheckJson.Default.CheckReport)!.Nodes.Select(n => n.KubeProxy.ShouldNotBeNull())];
 
     [Fact]
     public void OneServicesRulesMissing_NamesTheService()
     {
         Lab.Timeout = "1s";
         Break("service-rule-missing");
-        FailsEverywhere(FailureClass.ServiceRuleMissing, "service/default/my-nginx", Stage.Translate, null);
+        foreach (var told in FailsEverywhere(FailureClass.ServiceRuleMissing, "service/default/my-nginx", Stage.Translate, null))
+        {
+            told.Evidence.ShouldContain(e => e.Place == "node/node-1" && e.Text.Contains(" last synced ", StringComparison.Ordinal) && e.Text.Contains("a change has been queued since", StringComparison.Ordinal), string.Join('\n', told.Evidence));
+        }
+
+        var said = Lab.Trace(Url.IPv4).Report.KubeProxies.ShouldNotBeNull().ShouldHaveSingleItem().Said;
+        said.Mode.ShouldBe(Lab.Mode is ProxyMode.Nftables or ProxyMode.Userspace ? Lab.Mode.ToString().ToLowerInvariant() : "iptables");
+        said.Settings.ShouldNotBeNull().ClusterCidrs.ShouldBe(["10.244.0.0/16", "fd00:10:244::/56"]);
+        said.IsBehind.ShouldBeTrue();
+        said.Unread.ShouldBeEmpty();
+        CheckedProxies()[0].IsBehind.ShouldBeTrue();
         Heals(Url.ByName);
     }
 

@@ -63,7 +63,7 @@ internal static class CheckCommand
                 throw new OperatorException($"There is no Service in namespace {ns}.{(near.IsEmpty ? "" : $" The nearest that have some: {string.Join(", ", near)}.")}", ExitCode.Usage);
             }
 
-            var nodes = settings.Read(parsed, scene, cluster, place, progress.Doing);
+            var nodes = settings.Read(parsed, scene, cluster, place, progress.Doing, asksKubeProxy: true);
             progress.Doing("comparing");
             var report = new CheckReport { Nodes = [.. nodes.Select(n => Compare(n, cluster, wanted, ns))] };
             using var stream = Console.OpenStandardOutput();
@@ -81,13 +81,14 @@ internal static class CheckCommand
     private static NodeCheck Compare(NodeRules node, ClusterSnapshot cluster, (Service Service, ushort? Port)? wanted, string? ns)
     {
         var check = new RuleCheck(cluster, node.Name, node.Families, node.Routes) { Unread = node.Unread };
-        return wanted switch
+        var compared = wanted switch
         {
             ({ } service, { } port) => check.Run(service, port),
             ({ } service, null) => check.Run([service], isWhole: false),
             _ when ns is not null => check.Run(cluster.Services.Where(s => s.Metadata.Namespace == ns), isWhole: false),
             _ => check.Run(),
         };
+        return compared with { KubeProxy = node.KubeProxy };
     }
 
     private static Form ParseForm(ArgumentResult result)

@@ -15,7 +15,11 @@ namespace TraceProbe.Cli.Commands;
 /// <param name="Families">Its rules, by address family.</param>
 /// <param name="Routes">Its routes; null when not known.</param>
 /// <param name="Unread">What could not be read of it.</param>
-internal sealed record NodeRules(string? Name, ImmutableArray<ProxyRules> Families, RouteTable? Routes, ImmutableArray<Unread> Unread);
+internal sealed record NodeRules(string? Name, ImmutableArray<ProxyRules> Families, RouteTable? Routes, ImmutableArray<Unread> Unread)
+{
+    /// <summary>What kube-proxy there says of itself; null when it was not asked.</summary>
+    public Core.Node.KubeProxyAccount? KubeProxy { get; init; }
+}
 
 /// <summary>The options that say whose rules are meant: those of nodes as they are, or as they were saved; and what comes of them.</summary>
 internal sealed class RuleSettings
@@ -84,7 +88,8 @@ internal sealed class RuleSettings
     /// <param name="cluster">The cluster's objects; null when there are none.</param>
     /// <param name="place">A place whose node is meant; null for the one asked for, or all.</param>
     /// <param name="progress">Told what is being done.</param>
-    public ImmutableArray<NodeRules> Read(ParseResult parsed, Scene scene, ClusterSnapshot? cluster, Place? place, Action<string> progress)
+    /// <param name="asksKubeProxy">Whether kube-proxy is asked about itself too.</param>
+    public ImmutableArray<NodeRules> Read(ParseResult parsed, Scene scene, ClusterSnapshot? cluster, Place? place, Action<string> progress, bool asksKubeProxy = false)
     {
         var asked = parsed.GetValue(_node) is { } text ? text.StartsWith("node/", StringComparison.Ordinal) ? text["node/".Length..] : text : null;
         if (IsSaved(parsed))
@@ -101,7 +106,11 @@ internal sealed class RuleSettings
         }
 
         progress($"reading the rules of {string.Join(", ", nodes.Select(n => n.Node))}");
-        var reading = nodes.Select(n => Task.Factory.StartNew(() => NodeReader.Read(n, []), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToArray();
+        var reading = nodes.Select(n => Task.Factory.StartNew(() =>
+        {
+            var account = NodeReader.Read(n, []);
+            return asksKubeProxy ? account with { KubeProxySaid = NodeReader.AskKubeProxy(n, account.KubeProxy, cluster?.Settings.KubeProxy) } : account;
+        }, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToArray();
         return [.. reading.Select(r => Live(r.GetAwaiter().GetResult(), cluster))];
     }
 
@@ -133,7 +142,7 @@ internal sealed class RuleSettings
 
             // A machine need not be called as the cluster calls it.
             var name = cluster is null || cluster.FindNode(account.Name) is not null ? account.Name : NameByAddress(cluster, routes) ?? account.Name;
-            return new NodeRules(name, [ProxyRules.Of(account, sets, false), ProxyRules.Of(account, sets, true)], routes, account.Unread);
+            return new NodeRules(name, [ProxyRules.Of(account, sets, false), ProxyRules.Of(account, sets, true)], routes, account.Unread) { KubeProxy = account.KubeProxySaid };
         }
         catch (FormatException e)
         {

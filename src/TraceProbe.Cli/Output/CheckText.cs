@@ -35,6 +35,11 @@ internal static class CheckText
     {
         var modes = node.Families.GroupBy(f => f.Bypass ?? f.Mode.ToString().ToLowerInvariant()).Select(g => $"{g.Key} ({string.Join(", ", g.Select(f => f.Family))})");
         page.Paragraph($"{node.Node ?? "a node"}: {string.Join(", ", modes)}", 0, Ink.Bold);
+        foreach (var line in node.TellOfKubeProxy())
+        {
+            page.Paragraph(line, 2);
+        }
+
         page.Blank();
         WriteTable(page, node, every);
         // Of one Service everything is told; of many, what agrees in a line each.

@@ -46,8 +46,14 @@ public sealed record NodeCheck
     /// <summary>What was found, failures first.</summary>
     public required ImmutableArray<CheckFinding> Findings { get; init; }
 
+    /// <summary>What kube-proxy there says of itself; null when it was not asked, as with saved rules.</summary>
+    public KubeProxyAccount? KubeProxy { get; init; }
+
     /// <summary>What could not be compared, each with the reason, and what was taken for granted.</summary>
     public ImmutableArray<string> NotSeen { get; init; } = [];
+
+    /// <summary>What kube-proxy there says of itself, in sentences without a full stop.</summary>
+    public IEnumerable<string> TellOfKubeProxy() => KubeProxy?.Tell(Node ?? "the node", Families.Select(f => f.Mode).Distinct().ToList() is [var only] ? only : ProxyMode.Unknown) ?? [];
 }
 
 /// <summary>How a comparison came out.</summary>

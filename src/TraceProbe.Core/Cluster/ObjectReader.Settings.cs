@@ -84,7 +84,7 @@ public sealed partial class ObjectReader
 
     private KubeProxySettings ReadKubeProxy(ref Utf8JsonReader json)
     {
-        string? from = null, mode = null, healthz = null, metrics = null;
+        string? from = null, mode = null, detectLocal = null, healthz = null, metrics = null;
         ImmutableArray<string> prefixes = default, nodePorts = default;
         bool? masqueradeAll = null;
         Open(ref json);
@@ -110,6 +110,10 @@ public sealed partial class ObjectReader
             {
                 nodePorts = Array(ref json, ReadText);
             }
+            else if (member.SequenceEqual("detectLocalMode"u8))
+            {
+                detectLocal = Text(ref json);
+            }
             else if (member.SequenceEqual("healthzBindAddress"u8))
             {
                 healthz = Text(ref json);
@@ -131,6 +135,7 @@ public sealed partial class ObjectReader
             ClusterCidrs = prefixes,
             MasqueradeAll = masqueradeAll,
             NodePortAddresses = nodePorts,
+            DetectLocalMode = detectLocal,
             HealthzBindAddress = healthz,
             MetricsBindAddress = metrics,
         };

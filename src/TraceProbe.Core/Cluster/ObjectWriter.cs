@@ -255,6 +255,7 @@ public static class ObjectWriter
             Texts(json, "clusterCidrs"u8, proxy.ClusterCidrs);
             Flag(json, "masqueradeAll"u8, proxy.MasqueradeAll);
             Texts(json, "nodePortAddresses"u8, proxy.NodePortAddresses);
+            Text(json, "detectLocalMode"u8, proxy.DetectLocalMode);
             Text(json, "healthzBindAddress"u8, proxy.HealthzBindAddress);
             Text(json, "metricsBindAddress"u8, proxy.MetricsBindAddress);
             json.WriteEndObject();

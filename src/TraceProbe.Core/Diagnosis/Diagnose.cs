@@ -43,10 +43,16 @@ public static class Diagnose
             return (recording, report);
         }
 
+        // What kube-proxy says of itself matters where its rules may be at fault.
+        if (report.Verdict.Class is not (FailureClass.Healthy or FailureClass.SlowerThanBaseline) && report.Verdict.Stage is Stage.Translate or null)
+        {
+            questions = [.. questions.Select(q => q with { AsksKubeProxy = true, KubeProxy = c.NodeCalled(q.Node)?.KubeProxy, KubeProxyTold = recording.Cluster?.Settings.KubeProxy })];
+        }
+
         var answers = questions.ToDictionary(q => q.Node, ask, StringComparer.Ordinal);
         recording = recording with
         {
-            Nodes = [.. recording.Nodes.Select(n => answers.GetValueOrDefault(n.Name) is { } a ? n with { Counts = a.Counts, Conntrack = a.Conntrack, Unread = n.Unread.AddRange(a.Unread) } : n)],
+            Nodes = [.. recording.Nodes.Select(n => answers.GetValueOrDefault(n.Name) is { } a ? n with { Counts = a.Counts, Conntrack = a.Conntrack, KubeProxySaid = a.KubeProxySaid, Unread = n.Unread.AddRange(a.Unread) } : n)],
         };
         return (recording, Report(new Case(recording, c)));
     }
@@ -74,7 +80,7 @@ public static class Diagnose
         if (verdict.Class is not (FailureClass.Healthy or FailureClass.SlowerThanBaseline))
         {
             // That the rules did what they should explains no failure further on; but that they did not may explain any.
-            verdict = verdict with { Evidence = [.. verdict.Evidence, .. RulesMet.Disagreements(counted ?? []), .. verdict.Stage is Stage.Translate or null ? met.Tracked() : []] };
+            verdict = verdict with { Evidence = [.. verdict.Evidence, .. RulesMet.Disagreements(counted ?? []), .. verdict.Stage is Stage.Translate or null ? met.Tracked().Concat(ProxiesSaid(c)) : []] };
         }
 
         return new Report
@@ -94,9 +100,14 @@ public static class Diagnose
             Timeline = Timeline.Of(c),
             Connections = [.. c.Journey.Connections.Where(x => !x.IsDns && !Timeline.IsOthers(c, x)).Take(50).Select(x => Summary(c, x))],
             Rules = counted,
+            KubeProxies = recording.Nodes.Any(n => n.KubeProxySaid is not null) ? [.. recording.Nodes.Where(n => n.KubeProxySaid is not null).Select(n => new KubeProxyReport(n.Name, n.KubeProxySaid!))] : null,
             ExitCode = recording.Client?.ExitCode,
         };
     }
+
+    private static IEnumerable<Evidence> ProxiesSaid(Case c)
+        => c.Recording.Nodes.Where(n => n.KubeProxySaid is not null).SelectMany(n => n.KubeProxySaid!.Tell(n.Name, c.RulesOf(n, false) is { IsRead: true } rules ? rules.Mode : ProxyMode.Unknown)
+            .Select(said => new Evidence(EvidenceSource.Programmed, said, Place: $"node/{n.Name}")));
 
     /// <summary>The baseline that a healthy report makes.</summary>
     /// <param name="name">The name to store it under.</param>

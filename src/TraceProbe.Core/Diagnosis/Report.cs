@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using TraceProbe.Core.Node;
 using TraceProbe.Core.Recordings;
 using TraceProbe.Core.Rules;
 
@@ -61,6 +62,9 @@ public sealed record Report
     /// </summary>
     public ImmutableArray<CountedRule>? Rules { get; init; }
 
+    /// <summary>What the kube-proxies on the request's way said of themselves; null when they were not asked.</summary>
+    public ImmutableArray<KubeProxyReport>? KubeProxies { get; init; }
+
     /// <summary>The command's exit code; null unless a command was run.</summary>
     public int? ExitCode { get; init; }
 }
@@ -80,6 +84,11 @@ public sealed record TimelineStep(long Nanoseconds, string Place, Stage Stage, s
 /// <param name="Counted">The packets; null when the rule has no counter, or its chain changed meanwhile.</param>
 public sealed record CountedRule(string Place, RuleRef Rule, bool IsExpected, long? Counted);
 
+/// <summary>What a node's kube-proxy said of itself.</summary>
+/// <param name="Node">The node.</param>
+/// <param name="Said">What it said.</param>
+public sealed record KubeProxyReport(string Node, KubeProxyAccount Said);
+
 /// <summary>One connection in a report.</summary>
 /// <param name="Asked">The five-tuple as the client has it.</param>
 /// <param name="Translated">The five-tuple after translation; null when there was none.</param>
@@ -95,7 +104,7 @@ public sealed record ConnectionSummary(string Asked, string? Translated, string?
 [JsonSerializable(typeof(Baseline))]
 [JsonSerializable(typeof(RecordingManifest))]
 [JsonSerializable(typeof(Requests.ClientReport))]
-[JsonSerializable(typeof(Node.NodeAccount))]
+[JsonSerializable(typeof(NodeAccount))]
 public sealed partial class ReportJson : JsonSerializerContext
 {
     // Commands are full of quotes and angle brackets; people read this too, and nobody pastes it into HTML.

@@ -30,6 +30,9 @@ public sealed record KubeProxySettings
     /// <summary>Where its metrics are to be asked, such as <c>127.0.0.1:10249</c>; null for that default.</summary>
     public string? MetricsBindAddress { get; init; }
 
+    /// <summary>How it tells pods from others: <c>ClusterCIDR</c>, <c>NodeCIDR</c>, <c>BridgeInterface</c>, <c>InterfaceNamePrefix</c>; null for its default, ClusterCIDR.</summary>
+    public string? DetectLocalMode { get; init; }
+
     /// <summary>The configuration file that its flags name; null when they name none.</summary>
     /// <param name="arguments">Its command line.</param>
     public static string? ConfigFile(IReadOnlyList<string> arguments) => KubeletSettings.Flag(arguments, "config");
@@ -50,11 +53,25 @@ public sealed record KubeProxySettings
     {
         Mode = Normal(KubeletSettings.Flag(arguments, "proxy-mode")),
         ClusterCidrs = Split(KubeletSettings.Flag(arguments, "cluster-cidr")),
-        MasqueradeAll = KubeletSettings.Flag(arguments, "masquerade-all") is { } all ? all == "true" : null,
+        MasqueradeAll = IsSet(arguments, "masquerade-all"),
         NodePortAddresses = Split(KubeletSettings.Flag(arguments, "nodeport-addresses")),
+        DetectLocalMode = Normal(KubeletSettings.Flag(arguments, "detect-local-mode")),
         HealthzBindAddress = Normal(KubeletSettings.Flag(arguments, "healthz-bind-address")),
         MetricsBindAddress = Normal(KubeletSettings.Flag(arguments, "metrics-bind-address")),
     };
+
+    // --name or --name=true; a value that stands by itself behind a switch is none of it.
+    private static bool? IsSet(IReadOnlyList<string> arguments, string name)
+    {
+        bool? set = null;
+        foreach (var argument in arguments)
+        {
+            var text = argument.StartsWith('-') ? argument.AsSpan().TrimStart('-') : default;
+            set = text.SequenceEqual(name) ? true : text.StartsWith(name, StringComparison.Ordinal) && text[name.Length] == '=' ? text[(name.Length + 1)..] is "true" or "1" or "t" or "T" or "TRUE" or "True" : set;
+        }
+
+        return set;
+    }
 
     // Versions move members about: 1.33 has Linux.MasqueradeAll and DetectLocal.ClusterCIDRs at /configz, its file iptables.masqueradeAll and clusterCIDR.
     private static KubeProxySettings Of(JsonElement root)
@@ -70,6 +87,7 @@ public sealed record KubeProxySettings
             ClusterCidrs = cidrs.IsEmpty ? Split(SettingsJson.Text(configuration, "clusterCIDR")) : cidrs,
             MasqueradeAll = all ?? (section is { } its ? SettingsJson.Flag(its, "masqueradeAll") : null),
             NodePortAddresses = SettingsJson.Strings(configuration, "nodePortAddresses"),
+            DetectLocalMode = Normal(SettingsJson.Text(configuration, "detectLocalMode")),
             HealthzBindAddress = Normal(SettingsJson.Text(configuration, "healthzBindAddress")),
             MetricsBindAddress = Normal(SettingsJson.Text(configuration, "metricsBindAddress")),
         };

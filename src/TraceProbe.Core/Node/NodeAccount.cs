@@ -58,6 +58,9 @@ public sealed record NodeAccount
     /// <summary>Whether processes could be searched for kube-proxy.</summary>
     public bool ProxyLookedFor { get; init; }
 
+    /// <summary>What kube-proxy said when a request had failed; null when it was not asked.</summary>
+    public KubeProxyAccount? KubeProxySaid { get; init; }
+
     /// <summary>
     /// The nftables tables that exist, as <c>nft list tables</c> names them: <c>ip kube-proxy</c> tells kube-proxy's nftables mode, which
     /// only <c>nft</c>'s dump shows the rules of.

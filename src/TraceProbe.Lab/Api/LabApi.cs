@@ -523,7 +523,7 @@ internal sealed class LabApi
                     foreach (var proxy in _proxies.Pods)
                     {
                         _proxies.MakeAnew(proxy);
-                        NewBench().Resume(proxy.Spec.NodeName!);
+                        NewBench().RestartProxy(proxy.Spec.NodeName!);
                     }
 
                     new Reconciler(_folder, Record()).Round(forceRules: true);
@@ -628,7 +628,7 @@ internal sealed class LabApi
                 case "Pod" when _proxies.Pods.FirstOrDefault(p => p.Metadata.Uid == found.Metadata.Uid) is { } proxy:
                     // A new kube-proxy writes everything anew.
                     _proxies.MakeAnew(proxy);
-                    NewBench().Resume(proxy.Spec.NodeName!);
+                    NewBench().RestartProxy(proxy.Spec.NodeName!);
                     new Reconciler(_folder, Record()).Round(forceRules: true);
                     break;
                 case "Pod" when _folder.Objects.Read().FindPod(found.Metadata.Namespace!, found.Metadata.Name) is { } pod:

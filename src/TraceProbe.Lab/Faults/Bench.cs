@@ -67,20 +67,37 @@ internal sealed class Bench(LabFolder folder, LabRecord record)
         ? Command.Run(folder.NetNsPath(place), "sh", ["-c", command])
         : LabProcesses.Execute(folder, place, ["sh", "-c", command]);
 
-    /// <summary>Stops a node's kube-proxy: what is written to its rules from now on stays.</summary>
+    /// <summary>Keeps a node's kube-proxy from writing: what is written to its rules from now on stays.</summary>
     /// <param name="node">The node.</param>
     /// <param name="fault">The fault that does so.</param>
-    internal void Pause(string node, string fault)
+    /// <param name="silent">Whether its process stands still as a whole, and says nothing either.</param>
+    internal void Pause(string node, string fault, bool silent = false)
     {
         File.WriteAllText(folder.PausedPath(node), fault);
-        // Whatever is there when it resumes is not what was applied last.
+        if (silent)
+        {
+            LabProcesses.Signal(folder, node, KubeProxy.ProcessName, ProcessTable.SigStop);
+        }
+    }
+
+    /// <summary>Has a node's kube-proxy write again, in the next round and all of it: what is there is not what it wrote last.</summary>
+    internal void Resume(string node)
+    {
+        LabProcesses.Signal(folder, node, KubeProxy.ProcessName, ProcessTable.SigCont);
         foreach (var applied in Directory.GetFiles(folder.PlaceFolder(node), "rules.*"))
         {
             File.Delete(applied);
         }
+
+        File.Delete(folder.PausedPath(node));
     }
 
-    internal void Resume(string node) => File.Delete(folder.PausedPath(node));
+    /// <summary>Starts a node's kube-proxy anew; its rules are written in the next round.</summary>
+    internal void RestartProxy(string node)
+    {
+        Resume(node);
+        LabProcesses.RestartProxy(folder, record, node);
+    }
 
     /// <summary>Whether a node's kube-proxy is stopped by a fault.</summary>
     internal bool IsPaused(string node, string fault) => File.Exists(folder.PausedPath(node)) && File.ReadAllText(folder.PausedPath(node)) == fault;

@@ -26,11 +26,11 @@ internal static class TranslateFaults
     internal static ImmutableArray<Fault> All { get; } =
     [
         new Fault("proxy-rules-missing",
-            "A script flushes all rules on node-1 (iptables -F; in nftables mode nft flush ruleset, in IPVS mode ipvsadm -C too), and kube-proxy there has not written them again yet.",
+            "A script flushes all rules on node-1 (iptables -F; in nftables mode nft flush ruleset, in IPVS mode ipvsadm -C too), and kube-proxy there stands still and does not write them again.",
             "Service addresses, the DNS server's too, vanish on the way: everything times out (IPVS mode: the node, which has these addresses itself, refuses).",
             make: b =>
             {
-                b.Pause(Node, "proxy-rules-missing");
+                b.Pause(Node, "proxy-rules-missing", silent: true);
                 b.Reconciler.FlushNode(LabLayout.Node(Node));
             },
             undo: b => b.Resume(Node),
@@ -42,7 +42,7 @@ internal static class TranslateFaults
             "The rules of Service my-nginx are missing on node-1, all others are there.", TimesOut,
             cluster => cluster with { Services = [.. cluster.Services.Where(s => s.Metadata.Name != LabObjects.Server)] }, "http://my-nginx:8080"),
         Behind("endpoint-rule-missing", null,
-            "kube-proxy on node-1 has not heard of the endpoint of Service hostnames, and rejects what is for it.", "Connection refused by a REJECT rule.",
+            "kube-proxy on node-1 has not written the endpoint of Service hostnames yet, and rejects what is for it.", "Connection refused by a REJECT rule.",
             cluster => WithEndpoints(cluster, s => s with { Endpoints = [] }), HostnamesUrl),
         new Fault("endpoint-rule-missing",
             "The chains of Service hostnames' endpoint on node-1 were emptied, so that nothing translates to it.",
