@@ -29,8 +29,15 @@ curl() { # file, URL, place
     "$traceprobe" run --from "$3" --save "$1.tprec" -- curl -sS -o /dev/null --max-time 2 "$2" >/dev/null 2>&1 || true
     [ -s "$1.tprec" ] || { echo "$1.tprec was not recorded" >&2; exit 1; }
 }
+follow() { # file, place, command
+    local file=$1.tprec from=$2
+    shift 2
+    rm -f "$file"
+    "$traceprobe" run --from "$from" --save "$file" -- "$@" >/dev/null 2>&1 || true
+    [ -s "$file" ] || { echo "$file was not recorded" >&2; exit 1; }
+}
 wanted() { [[ " $modes " == *" $1 "* ]]; }
-broken() { "$traceprobe" lab mend >/dev/null && "$traceprobe" lab break "$1" >/dev/null; }
+broken() { "$traceprobe" lab mend >/dev/null && "$traceprobe" lab break $1 >/dev/null; } # the fault, with its variant
 without() { # file, then what is taken out of it; its verdict is written by the tests, see below
     local file=$1.tprec
     shift
@@ -84,6 +91,16 @@ if wanted iptables; then
     trace service-not-found.ipv4 "$ipv4" pod/ubuntu
     broken dropped-by-rule
     trace dropped-by-rule http://10.96.0.175 pod/ubuntu
+    # What an application sees of an answer that lacks its end, and of TLS on one side only; and what only looks like it.
+    follow healthy.curl-head pod/ubuntu curl -sS -I -o /dev/null http://hostnames/big
+    follow tls-mismatch.plain-server pod/ubuntu curl -sS -k -o /dev/null https://my-nginx:8080
+    for behaviour in 'reset-by-peer --variant in-the-middle' response-stalled tls-mismatch; do
+        broken "$behaviour"
+        class=${behaviour%% *}
+        [ "$class" = reset-by-peer ] && trace reset-by-peer.in-the-middle http://hostnames pod/ubuntu || trace "$class" http://hostnames pod/ubuntu
+        curl "$class.curl" http://hostnames/big pod/ubuntu
+        curl "$class.curl-small" http://hostnames pod/ubuntu
+    done
     "$traceprobe" lab down >/dev/null
 fi
 

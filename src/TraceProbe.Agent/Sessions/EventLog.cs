@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using TraceProbe.Capture.Packets;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
 
@@ -111,8 +112,8 @@ internal sealed class EventLog(int capacity = EventLog.DefaultCapacity)
     }
 
     /// <summary>
-    /// The event with no more of its payload than the diagnosis needs: DNS messages, the status line of an HTTP answer, the record header of
-    /// TLS. A request's own line, with its path and query, is the user's business.
+    /// The event with no more of its payload than the diagnosis needs: DNS messages, the status line of an HTTP answer and a TLS server's complaint about plain
+    /// HTTP, the method of a request, the record header of TLS. A request's own line, with its path and query, is the user's business.
     /// </summary>
     internal static NetworkEvent Retained(in NetworkEvent e)
     {
@@ -125,7 +126,13 @@ internal sealed class EventLog(int capacity = EventLog.DefaultCapacity)
         if (e.Tuple.Protocol == IpProtocol.Tcp && payload.StartsWith("HTTP/"u8))
         {
             var end = payload.IndexOfAny((byte)'\r', (byte)'\n');
-            return end < 0 ? e : e with { Payload = e.Payload[..end] };
+            return end < 0 || AnswerHead.WithComplaint(payload).Length == payload.Length ? e : e with { Payload = e.Payload[..end] };
+        }
+
+        // To HEAD there is an answer without the body that its head promises (RFC 9110 section 9.3.2).
+        if (e.Tuple.Protocol == IpProtocol.Tcp && payload.IndexOf((byte)' ') is > 0 and < 20 and var method && payload[..method].IndexOfAnyExceptInRange((byte)'A', (byte)'Z') < 0)
+        {
+            return e with { Payload = e.Payload[..(method + 1)] };
         }
 
         // RFC 8446 section 5.1: type 20 to 23, version 3.x, length; then the type of an alert or a handshake message.

@@ -1,3 +1,4 @@
+using TraceProbe.Agent.Sessions;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
 
@@ -9,7 +10,12 @@ internal sealed class Attempt
     /// <summary>The most events that are kept of one connection. What comes after is looked at, and then let go.</summary>
     public const int MostEvents = 400;
 
+    private const int MostEndings = 32;
+
     private bool _asksTls;
+    private bool _asksHead;
+    private (uint From, long Length)? _answer;
+    private uint _farthest;
     private bool _clientFinished;
     private bool _serverFinished;
 
@@ -83,6 +89,12 @@ internal sealed class Attempt
     /// <summary>What is out of the ordinary.</summary>
     public Symptoms Symptoms { get; set; }
 
+    /// <summary>Whether less of an HTTP answer is known to have come than it said it has.</summary>
+    public bool IsUnfinished => _answer is { } answer && !_asksHead && (int)(_farthest - answer.From) < answer.Length;
+
+    /// <summary>Whether either side ended it.</summary>
+    public bool IsEnded => IsOver || _clientFinished || _serverFinished;
+
     /// <summary>Its events, without those of its lookup.</summary>
     public List<NetworkEvent> Events { get; } = [];
 
@@ -139,12 +151,25 @@ internal sealed class Attempt
         }
     }
 
-    /// <summary>Keeps an event, if there is room.</summary>
+    /// <summary>Keeps an event, if there is room; of those for which there is none the last, and those that end it, since they tell how far it came.</summary>
     public void Keep(in NetworkEvent e)
+    {
+        if (Events.Count < MostEvents || ((e.Flags & (TcpFlags.Fin | TcpFlags.Rst)) != 0 && Events.Count < MostEvents + MostEndings))
+        {
+            Events.Add(EventLog.Retained(e));
+        }
+        else
+        {
+            Events[MostEvents - 1] = EventLog.Retained(e);
+        }
+    }
+
+    /// <summary>Keeps an event that is not its own, if there is room.</summary>
+    public void KeepAside(in NetworkEvent e)
     {
         if (Events.Count < MostEvents)
         {
-            Events.Add(e);
+            Events.Add(EventLog.Retained(e));
         }
     }
 
@@ -156,8 +181,8 @@ internal sealed class Attempt
         var isHere = e.NetNs == NetNs;
         if ((e.Flags & TcpFlags.Rst) != 0)
         {
-            // After the answer a reset is a way to hang up.
-            Symptoms |= ReplyNanoseconds is null ? Symptoms.Reset : Symptoms.None;
+            // After the answer a reset is a way to hang up, unless it is the server's and nobody was done.
+            Symptoms |= ReplyNanoseconds is null ? Symptoms.Reset : !forward && !IsEnded && (_answer is null || IsUnfinished) ? Symptoms.Cut : Symptoms.None;
             IsOver |= isHere;
         }
 
@@ -166,10 +191,18 @@ internal sealed class Attempt
             EstablishedNanoseconds ??= e.BootNanoseconds;
         }
 
+        // What the client acknowledges has come; a FIN stands behind the last byte.
+        if (isHere && (forward ? (e.Flags & TcpFlags.Ack) != 0 : e.PayloadLength > 0 || (e.Flags & TcpFlags.Fin) != 0))
+        {
+            var reached = forward ? e.Acknowledgment - (_serverFinished ? 1u : 0) : e.Sequence + (uint)e.PayloadLength;
+            _farthest = _farthest == 0 || (int)(reached - _farthest) > 0 ? reached : _farthest;
+        }
+
         if (e.PayloadLength > 0)
         {
             // The first bytes are kept at one of the places that they pass, and which is not told beforehand; when they were sent and came is the client's to say.
             AddPayload(e.Payload.Span, forward);
+            _answer ??= !forward && e.AnswerLength > 0 ? (e.Sequence, e.AnswerLength) : null;
             if (isHere && forward)
             {
                 RequestNanoseconds ??= e.BootNanoseconds;
@@ -185,6 +218,7 @@ internal sealed class Attempt
             _clientFinished |= forward;
             _serverFinished |= !forward;
             IsOver |= _clientFinished && _serverFinished;
+            Symptoms |= IsUnfinished ? Symptoms.Cut : Symptoms.None;
 
             // A server that hangs up first without a word has not served, whether or not it was asked yet.
             Symptoms |= ReplyNanoseconds is null && (RequestNanoseconds is not null || (_serverFinished && !_clientFinished)) ? Symptoms.NoReply : Symptoms.None;
@@ -196,6 +230,7 @@ internal sealed class Attempt
         if (forward)
         {
             _asksTls |= first is [0x16, 3, ..];
+            _asksHead |= first.StartsWith("HEAD "u8);
             return;
         }
 

@@ -45,6 +45,7 @@ internal sealed class AttemptTable
 
     // What stays open: once answered and quiet it went well; what never says anything is let go.
     private static readonly TimeSpan QuietWhenAnswered = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan QuietWhenUnfinished = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan QuietAtMost = TimeSpan.FromMinutes(10);
 
     private readonly TupleIndex<Attempt> _attempts = new();
@@ -126,8 +127,10 @@ internal sealed class AttemptTable
                 attempt.Symptoms |= Symptoms.Unanswered;
                 Finish(attempt);
             }
-            else if (now - attempt.LastNanoseconds >= (attempt.ReplyNanoseconds is null ? QuietAtMost : QuietWhenAnswered).Ticks * 100)
+            else if (now - attempt.LastNanoseconds >= (attempt.ReplyNanoseconds is null ? QuietAtMost : attempt is { IsBrief: true, IsUnfinished: true } ? QuietWhenUnfinished : QuietWhenAnswered).Ticks * 100)
             {
+                // Of what is reported briefly only the end tells how much came.
+                attempt.Symptoms |= attempt.IsUnfinished && (attempt.IsEnded || !attempt.IsBrief) ? Symptoms.Cut : Symptoms.None;
                 attempt.Symptoms |= attempt is { RequestNanoseconds: not null, ReplyNanoseconds: null } ? Symptoms.NoReply : Symptoms.None;
                 Finish(attempt);
             }
@@ -234,7 +237,7 @@ internal sealed class AttemptTable
             {
                 if (e.BootNanoseconds >= attempt.StartNanoseconds && e.BootNanoseconds <= attempt.LastNanoseconds + (Grace.Ticks * 100))
                 {
-                    attempt.Keep(e);
+                    attempt.KeepAside(e);
                 }
             }
         }

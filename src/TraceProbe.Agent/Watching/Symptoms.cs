@@ -45,4 +45,7 @@ internal enum Symptoms
 
     /// <summary>Far slower than this client's other connections to the Service.</summary>
     Slow = 2048,
+
+    /// <summary>Less of an HTTP answer came than it said it has, or the server reset a connection on which nobody had said that it was done.</summary>
+    Cut = 4096,
 }

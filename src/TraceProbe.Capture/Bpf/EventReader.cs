@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using TraceProbe.Capture.Packets;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
 
@@ -65,6 +66,7 @@ internal static class EventReader
             Error = raw.error,
             ChildPid = (int)raw.child,
             IsBrief = (raw.flags & TpEventFlags.IsBrief) != 0,
+            AnswerLength = raw.captured == 0 ? 0 : AnswerHead.LengthOf(record.Slice(HeaderSize, (int)raw.captured)),
             Payload = raw.captured == 0 ? default : Keep(record.Slice(HeaderSize, (int)raw.captured), in raw),
         };
         return true;
@@ -104,7 +106,7 @@ internal static class EventReader
         var line = end < 0 ? payload : payload[..end];
         if (line.StartsWith("HTTP/"u8))
         {
-            return line;
+            return AnswerHead.WithComplaint(payload) is { IsEmpty: false } complaint ? complaint : line;
         }
 
         // METHOD SP target SP HTTP/1.1; a long target may be cut before its end.

@@ -35,6 +35,7 @@ internal static class PacketEvent
             IcmpType = view.IcmpType,
             IcmpCode = view.IcmpCode,
             Quoted = view.Quoted,
+            AnswerLength = kept.StartsWith("HTTP/"u8) ? AnswerHead.LengthOf(view.Payload[..Math.Min(view.Payload.Length, MaxLine)]) : 0,
             Payload = kept.IsEmpty ? default(ReadOnlyMemory<byte>) : kept.ToArray(),
         };
     }
@@ -70,6 +71,11 @@ internal static class PacketEvent
         }
 
         payload = payload[..Math.Min(payload.Length, MaxLine)];
+        if (AnswerHead.WithComplaint(payload) is { IsEmpty: false } complaint)
+        {
+            return complaint;
+        }
+
         var end = payload.IndexOf((byte)'\n');
         return end < 0 ? payload : payload[..(end + 1)];
     }

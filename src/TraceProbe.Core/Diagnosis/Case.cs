@@ -354,7 +354,11 @@ internal sealed class Case
 
     /// <summary>Whether a connection came to an answer, as far as packets tell.</summary>
     public static bool Succeeded(Connection c) => c.Outcome is ConnectionOutcome.Established or ConnectionOutcome.Unknown
-        && (c.Asked.Protocol == IpProtocol.Udp || c.ReplyBytes > 0 || IsProbe(c)) && HttpStatus(c.StatusLine) is null or < 400;
+        && (c.Asked.Protocol == IpProtocol.Udp || c.ReplyBytes > 0 || IsProbe(c)) && HttpStatus(c.StatusLine) is null or < 400
+        && c.Tls == TlsTalk.Agreed && !c.IsCutByServer && !IsResetUnfinished(c);
+
+    /// <summary>Whether the server reset a connection on which it had answered something, while neither side had said that it was done.</summary>
+    public static bool IsResetUnfinished(Connection c) => c is { ReplyBytes: > 0, ResetBy: Side.Server, FinishedBy: Side.None } && (c.AnswerLength is null || c.AnswerBytes < c.AnswerLength);
 
     // Connected, asked nothing, and closed by the client itself: all that it wanted was to connect.
     private static bool IsProbe(Connection c) => c.Outcome == ConnectionOutcome.Established && c is { RequestBytes: 0, FinishedBy: not Side.Server, ResetBy: not Side.Server };

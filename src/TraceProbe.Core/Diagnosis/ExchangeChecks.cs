@@ -8,6 +8,12 @@ namespace TraceProbe.Core.Diagnosis;
 /// <summary>What can go wrong on a connection that stands.</summary>
 internal sealed class ExchangeChecks(Case c, Connection connection)
 {
+    // A pause within an answer that no network makes. Who hangs up sooner has changed its mind.
+    private const long Silence = 1_000_000_000;
+
+    // The smallest window that Linux has for what came and was not read (net.ipv4.tcp_rmem, half of its default).
+    private const long Unread = 64 * 1024;
+
     public IEnumerable<Finding> Find()
     {
         if (connection.Outcome is not (ConnectionOutcome.Established or ConnectionOutcome.Unknown))
@@ -46,6 +52,22 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
             yield break;
         }
 
+        // Without the client's own word, the first bytes of both sides tell.
+        if (connection.Tls != TlsTalk.Agreed)
+        {
+            var port = (connection.Onward ?? connection).Backend.Port.ToString(CultureInfo.InvariantCulture);
+            yield return Make(FailureClass.TlsMismatch, connection.Tls switch
+            {
+                TlsTalk.ClientOnly => $"{server} speaks plain HTTP on port {port}, and was asked in TLS{(connection.StatusLine is { } said ? $": it answered {said}" : "")}.",
+                TlsTalk.ServerOnly => $"{server} speaks TLS on port {port}, and was asked in plain HTTP{(connection.StatusLine is { } said ? $": it answered {said}, and that it wants HTTPS" : ": it answered with a TLS alert")}.",
+                _ => $"{server} accepted the connection, but TLS could not be agreed on: it answered with a TLS alert.",
+            }) with
+            {
+                Mend = connection.Tls == TlsTalk.Alerted ? logs : new Mend("Ask with the scheme that the server speaks, or let it speak the other there.", null),
+            };
+            yield break;
+        }
+
         if (TooBig(connection.Onward ?? connection) is { } tooBig)
         {
             yield return tooBig;
@@ -81,6 +103,10 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
             {
                 yield return Make(FailureClass.ResponseStalled, $"{server} began to answer and did not go on: {failure}.");
             }
+            else if (Cut(server, Make) is { } cut)
+            {
+                yield return cut;
+            }
 
             yield break;
         }
@@ -102,6 +128,55 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
             yield return Make(FailureClass.NoResponse, $"{server} accepted the connection and the request, and never answered.");
         }
     }
+
+    // What packets alone tell of an answer that lacks its end.
+    private Finding? Cut(string server, Func<FailureClass, string, Finding> make)
+    {
+        var share = string.Create(CultureInfo.InvariantCulture, $"{connection.AnswerBytes} of at least {connection.AnswerLength} bytes");
+        if (connection.IsCutByServer)
+        {
+            return IsReset ? make(FailureClass.ResetByPeer, $"{server} reset the connection in the middle of its answer, after {share}.")
+                : make(FailureClass.ResponseStalled, $"{server} closed the connection in the middle of its answer, after {share}.");
+        }
+
+        if (Case.IsResetUnfinished(connection))
+        {
+            return Undecided($"{server} answered and then reset the connection; whether its answer was whole was not seen.", "how long the answer was to be");
+        }
+
+        if (!IsUnfinished(c, connection))
+        {
+            return c.Client?.ExitCode is null or 0 || IsWhole(connection) ? null
+                : Undecided(string.Create(CultureInfo.InvariantCulture, $"{server} answered, and the command ended with exit code {c.Client.ExitCode}; whether the answer came whole was not seen."), "how long the answer was to be");
+        }
+
+        // Who reads no further stops the server too: as much as this fits into a connection that nobody reads from.
+        if (c.Journey.Gaps.IsEmpty && connection.LastReplyNanoseconds is { } last && connection.AnswerBytes < Unread)
+        {
+            return make(FailureClass.ResponseStalled, string.Create(CultureInfo.InvariantCulture,
+                $"{server} began to answer and did not go on: {share} came, and then nothing for {((connection.EndedNanoseconds ?? c.Recording.Manifest.EndNanoseconds) - last) / 1e9:0.0} s{(connection.EndedNanoseconds is null ? "" : $", until {c.ClientWords} gave up")}."));
+        }
+
+        return Undecided($"{server} began to answer, and the connection ended after {share}; whether {server} or {c.ClientWords} stopped was not seen.", "the packets between the answer's beginning and its end");
+
+        Finding Undecided(string sentence, string notSeen) => new(FailureClass.Undetermined, sentence)
+        {
+            Confidence = Confidence.None,
+            Objects = make(FailureClass.Undetermined, "").Objects,
+            Evidence = [What()],
+            NotSeen = [notSeen],
+        };
+    }
+
+    // Whether all came that was to come: as much as the answer said, or, where it said nothing, until the server was done.
+    private static bool IsWhole(Connection x) => x.Asked.Protocol == Net.IpProtocol.Udp || IsProbe(x) || (x.AnswerLength is { } length ? x.AnswerBytes >= length : x is { StatusLine: not null, FinishedBy: Side.Server, ResetBy: not Side.Server });
+
+    private static bool IsProbe(Connection x) => x is { RequestBytes: 0, ReplyBytes: 0 };
+
+    // Less of an answer came than was to come, and not because the client turned away while it was coming.
+    private static bool IsUnfinished(Case c, Connection x) => x.AnswerLength > x.AnswerBytes && x is { ReplyBytes: > 0, IsCutByServer: false }
+        && (x.EndedNanoseconds is not null || !x.Sightings.Any(s => s.Event.IsBrief))
+        && (x.LastReplyNanoseconds is null || (x.EndedNanoseconds ?? c.Recording.Manifest.EndNanoseconds) - x.LastReplyNanoseconds >= Silence);
 
     // Whether a userspace proxy ended the connection within the answer or before it, and what the pod did was not seen.
     private bool IsEndUnseen => c.IsBehindProxy(connection) && connection.Onward is { FinishedBy: not Side.Server, ResetBy: not Side.Server }
@@ -184,7 +259,7 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
                 && (c.Target?.Scheme is not (RequestScheme.Http or RequestScheme.Https) || client.StatusLine is not null);
         }
 
-        return c.Main is { } main && (Case.Succeeded(main)
+        return c.Main is { } main && ((Case.Succeeded(main) && !IsUnfinished(c, main) && (c.Client?.ExitCode is null or 0 || IsWhole(main)))
             || (c.Recording.Manifest.Mode == RecordingMode.Run && c.Client?.ExitCode == 0 && main.Outcome == ConnectionOutcome.Established));
     }
 

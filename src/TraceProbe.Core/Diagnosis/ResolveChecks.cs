@@ -478,21 +478,31 @@ internal sealed class ResolveChecks(Case c)
             };
         }
 
-        var search = c.Client?.Resolver?.Search ?? [];
         var needed = meant.Form switch
         {
             ServiceNameForm.Short => $"{meant.Namespace}.svc.{c.Cluster.ClusterDomain}",
             ServiceNameForm.Namespaced => $"svc.{c.Cluster.ClusterDomain}",
             _ => c.Cluster.ClusterDomain,
         };
-        var hasSearch = search.Contains(needed);
+        if (c.Client?.Resolver is not { } known)
+        {
+            return new(FailureClass.Undetermined, $"{c.ClientWords} never asked for {full}: its resolv.conf lacks the search domain {needed}, or has too small an ndots for {Host}; it was not read.")
+            {
+                Confidence = Confidence.None,
+                Objects = c.ClientPlace?.PodName is { } asking ? [new ObjectRef("pod", c.ClientPlace.PodNamespace, asking)] : [],
+                Evidence = LookupEvidence(),
+                NotSeen = [$"the resolv.conf of {c.ClientWords}"],
+                Mend = new Mend($"Look at the resolv.conf of {c.ClientWords}, or ask for {full}.", null),
+            };
+        }
+
+        var hasSearch = known.Search.Contains(needed);
         return new(hasSearch ? FailureClass.NdotsTooLow : FailureClass.SearchDomainMissing, hasSearch
-            ? string.Create(CultureInfo.InvariantCulture, $"{c.ClientWords} asked for {string.Join(", ", asked)} and never for {full}: with ndots:{c.Client?.Resolver?.Ndots ?? 1} the name counts as complete.")
+            ? string.Create(CultureInfo.InvariantCulture, $"{c.ClientWords} asked for {string.Join(", ", asked)} and never for {full}: with ndots:{known.Ndots} the name counts as complete.")
             : $"{c.ClientWords} never asked for {full}: its resolv.conf lacks the search domain {needed}.")
         {
             Objects = c.ClientPlace?.PodName is { } podName ? [new ObjectRef("pod", c.ClientPlace.PodNamespace, podName)] : [],
             Evidence = LookupEvidence(),
-            Confidence = c.Client?.Resolver is null ? Confidence.Likely : Confidence.Certain,
             Mend = new Mend(hasSearch ? "Set ndots:5 in the pod's dnsConfig, or ask for the full name." : "Restore the search list (dnsPolicy ClusterFirst), or ask for the full name.", null),
         };
     }

@@ -120,6 +120,7 @@ public static class EventJson
             writer.WriteBoolean("brief"u8, true);
         }
 
+        WriteNumber(writer, "answer"u8, e.AnswerLength);
         if (!e.Payload.IsEmpty)
         {
             writer.WriteBase64String("payload"u8, e.Payload.Span);
@@ -263,6 +264,8 @@ public static class EventJson
                 return e with { Socket = ulong.Parse(ReadText(ref reader), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture) };
             case 6 when name.SequenceEqual("length"u8):
                 return e with { PayloadLength = reader.GetInt32() };
+            case 6 when name.SequenceEqual("answer"u8):
+                return e with { AnswerLength = reader.GetInt64() };
             case 6 when name.SequenceEqual("quoted"u8):
                 return e with { Quoted = ReadTuple(ref reader) };
             case 7 when name.SequenceEqual("ifIndex"u8):

@@ -93,6 +93,11 @@ public readonly record struct NetworkEvent
     public bool IsBrief { get; init; }
 
     /// <summary>
+    /// How many bytes an HTTP answer that begins with this packet has at least, head and body, by its Content-Length; 0 where it does not say so in its first bytes.
+    /// </summary>
+    public long AnswerLength { get; init; }
+
+    /// <summary>
     /// The beginning of the transport payload, kept only for DNS (up to 512 bytes) and for the first line of an HTTP
     /// message; empty otherwise.
     /// </summary>

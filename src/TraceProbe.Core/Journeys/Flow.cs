@@ -165,6 +165,12 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
         var finished = Side.None;
         var reset = Side.None;
         string? status = null;
+        ReadOnlyMemory<byte> question = default, answer = default;
+        (uint From, long Length)? head = null;
+        (uint Farthest, long At)? last = null;
+        long? ended = null;
+        uint farthest = 0;
+        var serverFinished = false;
         var counted = new HashSet<(bool Forward, uint Sequence, int Length)>();
         foreach (var s in connection.Sightings)
         {
@@ -175,6 +181,9 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             }
 
             status ??= s.Forward ? null : HttpStatusLine(e.Payload.Span);
+            question = s.Forward && question.IsEmpty ? e.Payload : question;
+            answer = !s.Forward && answer.IsEmpty ? e.Payload : answer;
+            head ??= !s.Forward && e.AnswerLength > 0 ? (e.Sequence, e.AnswerLength) : null;
             if (e.NetNs != connection.ClientNetNs)
             {
                 continue;
@@ -189,6 +198,16 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             }
 
             var side = s.Forward ? Side.Client : Side.Server;
+            // What the client acknowledges has come, and a FIN or RST stands behind the last byte that was sent, whether or not each packet was reported.
+            if (s.Forward ? (e.Flags & TcpFlags.Ack) != 0 : e.PayloadLength > 0 || (e.Flags & (TcpFlags.Fin | TcpFlags.Rst)) != 0)
+            {
+                var reached = s.Forward ? e.Acknowledgment - (serverFinished ? 1u : 0) : e.Sequence + (uint)e.PayloadLength;
+                farthest = farthest == 0 || (int)(reached - farthest) > 0 ? reached : farthest;
+                last = !s.Forward && e.PayloadLength > 0 && (last is null || (int)(reached - last.Value.Farthest) > 0) ? (reached, e.BootNanoseconds) : last;
+            }
+
+            serverFinished |= !s.Forward && (e.Flags & TcpFlags.Fin) != 0;
+            ended ??= (e.Flags & (TcpFlags.Fin | TcpFlags.Rst)) != 0 ? e.BootNanoseconds : null;
             if ((e.Flags & TcpFlags.Fin) != 0 && finished == Side.None)
             {
                 finished = side;
@@ -206,9 +225,30 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             ReplyBytes = received,
             FirstReplyNanoseconds = firstReply,
             StatusLine = status,
+            AnswerLength = head is { } whole && !question.IsEmpty && IsAnsweredWithABody(question.Span) ? whole.Length : null,
+            AnswerBytes = head is { } began ? Math.Max(0, (int)(farthest - began.From)) : 0,
+            LastReplyNanoseconds = last is { } end && end.Farthest == farthest ? end.At : null,
+            EndedNanoseconds = ended,
+            Tls = Talk(question.Span, answer.Span),
             FinishedBy = finished,
             ResetBy = reset,
         };
+    }
+
+    // RFC 9110 section 9.3.2: the answer to HEAD says how long it would be, and has no body.
+    private static bool IsAnsweredWithABody(ReadOnlySpan<byte> question) => !question.StartsWith("HEAD "u8) && !question.StartsWith("CONNECT "u8);
+
+    // RFC 8446 section 5.1: the first byte of a record is its type, 21 an alert, 22 a handshake; then the version, 3.x.
+    private static TlsTalk Talk(ReadOnlySpan<byte> question, ReadOnlySpan<byte> answer)
+    {
+        if (question.IsEmpty || answer.IsEmpty)
+        {
+            return TlsTalk.Agreed;
+        }
+
+        var (asksTls, alerts) = (question is [0x16, 3, ..], answer is [0x15, 3, ..]);
+        return asksTls ? alerts ? TlsTalk.Alerted : answer.StartsWith("HTTP/"u8) ? TlsTalk.ClientOnly : TlsTalk.Agreed
+            : alerts || answer.IndexOf("\r\n\r\n"u8) > 0 ? TlsTalk.ServerOnly : TlsTalk.Agreed;
     }
 
     private static string? HttpStatusLine(ReadOnlySpan<byte> payload)

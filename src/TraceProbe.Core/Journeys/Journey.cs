@@ -92,6 +92,22 @@ public enum Side
     Server,
 }
 
+/// <summary>Who spoke TLS on a connection, by the first bytes of either side.</summary>
+public enum TlsTalk
+{
+    /// <summary>Neither side, or both; or it was not seen.</summary>
+    Agreed,
+
+    /// <summary>The client alone: the server answered in plain HTTP.</summary>
+    ClientOnly,
+
+    /// <summary>The server alone: it answered a plain request with a TLS alert, or with the complaint that it wants TLS.</summary>
+    ServerOnly,
+
+    /// <summary>Both, and the server broke it off with an alert.</summary>
+    Alerted,
+}
+
 /// <summary>One flow from its first packet on, on both sides of its translation.</summary>
 public sealed record Connection
 {
@@ -163,6 +179,24 @@ public sealed record Connection
 
     /// <summary>The HTTP status line of the answer; null when there was none or it could not be seen.</summary>
     public string? StatusLine { get; init; }
+
+    /// <summary>How many bytes the first HTTP answer has at least, by its own word; null where it did not say so, or nothing of it was seen.</summary>
+    public long? AnswerLength { get; init; }
+
+    /// <summary>How many bytes the server had sent, by sequence numbers, from the beginning of that answer on: also where not each packet was reported.</summary>
+    public long AnswerBytes { get; init; }
+
+    /// <summary>When the last byte of payload reached the client; null when none did, or that packet was not reported.</summary>
+    public long? LastReplyNanoseconds { get; init; }
+
+    /// <summary>What the two sides first said, where one of them spoke TLS.</summary>
+    public TlsTalk Tls { get; init; }
+
+    /// <summary>When the first FIN or RST of either side was seen at the client; null when none was.</summary>
+    public long? EndedNanoseconds { get; init; }
+
+    /// <summary>Whether less of the answer came than it said it has, and the server is the one who ended it.</summary>
+    public bool IsCutByServer => AnswerLength > AnswerBytes && (FinishedBy == Side.Server || (ResetBy == Side.Server && FinishedBy == Side.None));
 
     /// <summary>Who ended a standing connection first with a FIN.</summary>
     public Side FinishedBy { get; init; }

@@ -20,16 +20,18 @@ public class EventLogTests
         => Encoding.Latin1.GetString(EventLog.Retained(Packet(tuple, Encoding.Latin1.GetBytes(payload), protocol)).Payload.Span);
 
     [Fact]
-    public void Request_LosesItsLineButNotItsLength()
+    public void Request_LosesItsLineButNotItsMethodAndLength()
     {
         var kept = EventLog.Retained(Packet("10.0.0.1:40000 10.0.0.2:80", "GET /secret?token=1 HTTP/1.1"u8.ToArray()));
-        kept.Payload.IsEmpty.ShouldBeTrue();
+        kept.Payload.Span.SequenceEqual("GET "u8).ShouldBeTrue();
         kept.PayloadLength.ShouldBe(28);
     }
 
     [Theory]
     [InlineData("HTTP/1.1 200 OK\r\nSet-Cookie: x=1\r\n", "HTTP/1.1 200 OK")]
     [InlineData("HTTP/1.1 404 Not Found", "HTTP/1.1 404 Not Found")]
+    [InlineData("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server", "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server")]
+    [InlineData("HTTP/1.0 400 Bad Request\r\n\r\nClient sent its password", "HTTP/1.0 400 Bad Request")]
     [InlineData("hello, I am a banner", "")]
     [InlineData("\u0015\u0003\u0003\u0000\u0002\u0002\u0028secret", "\u0015\u0003\u0003\u0000\u0002\u0002\u0028")]
     public void Answer_KeepsItsStatusLineOnly(string payload, string kept) => Kept("10.0.0.2:80 10.0.0.1:40000", payload).ShouldBe(kept);

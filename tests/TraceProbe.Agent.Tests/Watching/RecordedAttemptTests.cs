@@ -22,11 +22,8 @@ public class RecordedAttemptTests
         "service-not-found.ipv4.tprec", "service-not-found.nftables.tprec", "hosts-override.tprec", "headless-port-not-remapped.tprec",
         "masquerade-missing.node-port.tprec", "no-local-endpoints.external.tprec",
 
-        // Only the client knows which family it wanted, and that an answer lacks its end.
-        "address-family-mismatch.tprec", "response-stalled.tprec", "reset-by-peer.in-the-middle.tprec",
-
-        // That the client spoke TLS: what an HTTP server answered to that is told as its error.
-        "tls-mismatch.tprec",
+        // Only the client knows which family it wanted.
+        "address-family-mismatch.tprec",
 
         // The question that kube-proxy asks for its client in userspace mode is what fails; the client's own is judged, as unanswered.
         "forwarding-disabled.userspace-server-node.tprec",
@@ -55,6 +52,24 @@ public class RecordedAttemptTests
         judged.ShouldNotBeEmpty();
         judged.ShouldAllBe(v => v.Class == trace.Verdict.Class || v.Class == FailureClass.Undetermined || v.Class == FailureClass.Healthy);
         judged.ShouldContain(v => v.Class == trace.Verdict.Class);
+    }
+
+    [Theory]
+    [MemberData(nameof(Recordings))]
+    public void ReportedBriefly_IsNoOtherFailure(string file)
+    {
+        var (recording, trace) = Read(file);
+        var (attempts, around) = Watch(recording, Briefly(recording));
+        var judged = attempts.Where(a => a.Symptoms != Symptoms.None && !around.IsForwarded(a)).Select(a => Diagnose.Run(RecordingOf(a, around, recording)).Verdict).ToList();
+        judged.ShouldAllBe(v => v.Class == trace.Verdict.Class || v.Class == FailureClass.Undetermined || v.Class == FailureClass.Healthy);
+        if (IsHealthy(trace))
+        {
+            judged.ShouldBeEmpty();
+        }
+        else if (trace.Verdict.Stage == Stage.Exchange)
+        {
+            judged.ShouldContain(v => v.Class == trace.Verdict.Class || v.Class == FailureClass.Undetermined);
+        }
     }
 
     [Theory]
@@ -93,6 +108,25 @@ public class RecordedAttemptTests
                 Diagnose.Run(RecordingOf(attempt, around, recording)).Verdict.Class.ShouldBeOneOf(FailureClass.Healthy, FailureClass.Undetermined);
             }
         }
+    }
+
+    // As the kernel reports connections that were not drawn: SYN, FIN, RST, and what is first said on either side, of that the beginning at the client alone.
+    private static ImmutableArray<NetworkEvent> Briefly(Recording recording)
+    {
+        var client = recording.Manifest.Places.First(p => p.Name == recording.Manifest.Client).NetNs;
+        var said = recording.Events.Where(e => e.Tuple.Protocol == IpProtocol.Tcp && !e.Payload.IsEmpty && !IsDns(e)).DistinctBy(e => e.Sequence).ToDictionary(e => e.Sequence);
+        var seen = new HashSet<FiveTuple>();
+        return
+        [
+            .. from e in recording.Events
+               let isSegment = e.Kind is EventKind.PacketQueued or EventKind.PacketReceived && e.Tuple.Protocol == IpProtocol.Tcp && !IsDns(e)
+               let isFirst = isSegment && e.PayloadLength > 0 && e.NetNs == client && seen.Add(e.Tuple)
+               let first = isFirst ? said.GetValueOrDefault(e.Sequence) : default
+               where !isSegment || isFirst || (e.Flags & (TcpFlags.Syn | TcpFlags.Fin | TcpFlags.Rst)) != 0
+               select isSegment ? e with { IsBrief = true, Payload = first.Payload, AnswerLength = first.AnswerLength } : e,
+        ];
+
+        static bool IsDns(in NetworkEvent e) => e.Tuple.Source.Port == 53 || e.Tuple.Destination.Port == 53;
     }
 
     // The client's resolv.conf is read where the client is, and of that there is only what was recorded.

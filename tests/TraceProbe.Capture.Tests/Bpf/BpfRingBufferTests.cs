@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Text;
 using TraceProbe.Capture.Bpf;
+using TraceProbe.Capture.Packets;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
 
@@ -186,6 +187,7 @@ public sealed unsafe class BpfRingBufferTests : IDisposable
     [Theory]
     [InlineData("GET /a?token=b HTTP/1.1\r\nhost: x\r\n", "GET /a?token=b HTTP/1.1")]
     [InlineData("HTTP/1.1 503 Service Unavailable\r\nset-cookie: secret\r\n", "HTTP/1.1 503 Service Unavailable")]
+    [InlineData("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n", "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server")]
     [InlineData("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/2.0")]
     [InlineData("password=secret\r\n", "")]
     [InlineData("USER secret\r\n", "")]
@@ -194,6 +196,19 @@ public sealed unsafe class BpfRingBufferTests : IDisposable
     [InlineData("GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")]
     public void TcpPayload_KeepsHttpsFirstLineOnly(string payload, string kept)
         => Encoding.ASCII.GetString(EventReader.FirstLine(Encoding.ASCII.GetBytes(payload))).ShouldBe(kept);
+
+    [Theory]
+    [InlineData("HTTP/1.1 200 OK\r\nContent-Length: 615\r\n\r\n<html>", 40 + 615)]
+    [InlineData("HTTP/1.1 200 OK\r\ncontent-length:615\r\nSet-Cookie: secr", 39 + 615)]
+    [InlineData("HTTP/1.1 206 Partial Content\r\nContent-Length: 0\r\n\r\n", 0)]
+    [InlineData("HTTP/1.1 304 Not Modified\r\nContent-Length: 615\r\n\r\n", 0)]
+    [InlineData("HTTP/1.1 200 OK\r\nContent-Length: 61", 0)]
+    [InlineData("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", 0)]
+    [InlineData("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n", 0)]
+    [InlineData("HTTP/1.1 200 OK\r\n\r\nContent-Length: 615\r\n", 0)]
+    [InlineData("HTTP/1.1", 0)]
+    public void Answer_TellsItsLength_WhereItsFirstBytesSayIt(string payload, long length)
+        => AnswerHead.LengthOf(Encoding.ASCII.GetBytes(payload)).ShouldBe(length);
 
     [Fact]
     public void TlsRecord_KeepsItsHeadOnly()

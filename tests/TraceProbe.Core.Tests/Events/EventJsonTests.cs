@@ -34,6 +34,7 @@ public class EventJsonTests
         Error = 111,
         ChildPid = 4321,
         Lost = 1L << 40,
+        AnswerLength = 65621,
         Payload = new byte[] { 0, 1, 254, 255, 10 },
     };
 

@@ -26,6 +26,8 @@ public class BlindnessTests
         [FailureClass.StaleEndpointRule] = [FailureClass.EndpointRuleMissing],
         // That a proxy took the connection and dialled nobody; whom it should have dialled, only the objects say.
         [FailureClass.NoRouteToPod] = [FailureClass.ProxyClosedNoBackend],
+        // That the server answered 400; that one side alone spoke TLS stands in the first bytes of both.
+        [FailureClass.TlsMismatch] = [FailureClass.HttpError],
         // That it was answered; slow is what takes longer than a baseline, between events that were seen.
         [FailureClass.SlowerThanBaseline] = [FailureClass.Healthy],
         [FailureClass.ResolverSlow] = [FailureClass.Healthy],
