@@ -103,7 +103,8 @@ struct draft {
 	__u8 fragment;		/* a later fragment: no transport header */
 	__u8 remembered;	/* its socket is in socks */
 	__u8 current_sends;	/* the current process is the one who sends it */
-	__u8 reserved[5];
+	__u8 speaks;		/* its payload is wanted, whether or not it can be read */
+	__u8 reserved[4];
 	__u32 brief;		/* its flow is reported briefly; the client's namespace */
 	__u32 more_reserved;
 };
@@ -737,6 +738,7 @@ static __always_inline void copy_payload(struct sk_buff *skb, struct draft *d, b
 	__u64 from = d->transport + d->payload_offset;
 	struct bpf_dynptr whole;
 
+	d->speaks = length > 0;
 	if (length > d->e.payload_length)
 		length = d->e.payload_length;
 	/* None at all is a length like any other. What the compiler has proved of it, the verifier has to see again. */
@@ -759,10 +761,13 @@ static __always_inline void copy_payload(struct sk_buff *skb, struct draft *d, b
 	d->e.captured = length;
 }
 
-/* Whether a packet of a brief flow tells how it went. Only TCP has others. */
+/*
+ * Whether a packet of a brief flow tells how it went. Only TCP has others. What
+ * stands in fragments is not captured before 6.12, but that something was said is told.
+ */
 static __always_inline bool is_telling(const struct draft *d)
 {
-	return d->e.tuple.protocol != IPPROTO_TCP || d->e.tcp_flags & 0x07 || d->e.captured;
+	return d->e.tuple.protocol != IPPROTO_TCP || d->e.tcp_flags & 0x07 || d->speaks;
 }
 
 /* An id of ours stands in an ICMP tuple's ports; the event has none there. */
