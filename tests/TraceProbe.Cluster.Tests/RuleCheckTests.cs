@@ -174,7 +174,6 @@ public sealed class RuleCheckTests
     [Fact]
     public void OldRulesInTheOtherBackend_AreAConflict()
     {
-        var web = AddressOf("web-numeric");
         var stale = Dump.Select(l => l.Contains("demo/web-numeric", StringComparison.Ordinal) ? l.Replace("--to-destination 10.244.", "--to-destination 10.99.", StringComparison.Ordinal) : l);
         var finding = Only(Check(Dump, legacy: stale));
         finding.Class.ShouldBe(FailureClass.ProxyBackendConflict);
@@ -183,7 +182,32 @@ public sealed class RuleCheckTests
         finding.Sentence.ShouldContain("iptables-nft");
         // The API tells which of them is out of date.
         finding.Mend!.Command.ShouldBe("iptables-legacy-save | grep -v KUBE- | iptables-legacy-restore");
-        Check(Dump, legacy: Dump).Status.ShouldBe(CheckStatus.Agrees, $"the same rules twice lead {web} to the same endpoints");
+    }
+
+    [Fact]
+    public void SameRulesInBothBackends_AreAConflictBeforeTheyDiffer()
+    {
+        var report = Check(Dump, legacy: Dump);
+        var finding = Only(report);
+        finding.Class.ShouldBe(FailureClass.ProxyBackendConflict);
+        finding.Sentence.ShouldContain("iptables-legacy");
+        finding.Sentence.ShouldContain("iptables-nft");
+        finding.Rules.Select(r => r.Tool).Order().ShouldBe(["iptables-legacy", "iptables-nft"]);
+        finding.Ports.ShouldBeEmpty("each packet goes where it should as yet");
+        report.Ports.ShouldAllBe(p => p.Status == CheckStatus.Agrees);
+        // What nothing leads to any more is no conflict.
+        Check(Dump, legacy: Dump.Where(l => !l.EndsWith("-j KUBE-SERVICES", StringComparison.Ordinal))).Status.ShouldBe(CheckStatus.Agrees);
+    }
+
+    [Fact]
+    public void IptablesRulesLeftBesideNftablesMode_AreAConflict()
+    {
+        var nftables = Fixture.Text(Fixture.Find(Fixture.Own("kube-proxy-1.36-nftables"), "nft-list-ruleset.json")!);
+        var sets = RuleSet.ParseAll([new RuleDump("iptables-save", string.Join('\n', Dump)), new RuleDump("nft", nftables)]);
+        var finding = new RuleCheck(Cluster, "kp-node1", [ProxyRules.Of(sets, false, [], false)]).Run().Findings.Where(f => f.Class == FailureClass.ProxyBackendConflict).ShouldHaveSingleItem();
+        finding.Status.ShouldBe(CheckStatus.Differs);
+        finding.Sentence.ShouldContain("iptables-nft");
+        finding.Sentence.ShouldContain("nft");
     }
 
     [Fact]

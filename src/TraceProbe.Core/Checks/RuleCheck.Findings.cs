@@ -45,7 +45,10 @@ public sealed partial class RuleCheck
         }
 
         /// <summary>Adds what is about no Service port that there is.</summary>
-        public void Add(Finding finding, RuleRef? rule = null) => _others.Add(new Other([], finding, rule is null ? [] : [rule], CheckStatus.Differs));
+        public void Add(Finding finding, params IEnumerable<RuleRef> rules) => _others.Add(new Other([], finding, [.. rules], CheckStatus.Differs));
+
+        /// <summary>Whether something of that class was found.</summary>
+        public bool Has(FailureClass @class) => _groups.Keys.Any(k => k.Class == @class);
 
         public ImmutableArray<CheckedPort> WithClasses(IEnumerable<CheckedPort> ports)
             => [.. ports.Select(p => _byPort.TryGetValue($"{p.Service.Namespace}/{p.Service.Name} {p.Port}", out var found) ? p with { Status = found.Status, Classes = [.. found.Classes] } : p)];

@@ -299,7 +299,7 @@ public sealed partial class RuleCheck
 
         private bool _isNotDropped;
 
-        // Before Kubernetes 1.24 kube-proxy only marked what is to be dropped, and a rule of the kubelet's dropped it: it does not at
+        // Before Kubernetes 1.25 (KEP-3178) kube-proxy only marked what is to be dropped, and a rule of the kubelet's dropped it: it does not at
         // FORWARD, and where the kubelet left its chain empty it makes no difference what leads there.
         private bool LeavesDroppingToKubelet(WalkBranch branch)
         {

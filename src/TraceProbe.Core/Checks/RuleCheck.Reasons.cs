@@ -411,6 +411,23 @@ public sealed partial class RuleCheck
 
         private List<(RuleSet Set, RuleWalk Walk)>? _alone;
 
+        /// <summary>kube-proxy's rules in two places at once, which agree as yet: of those that differ each Service port tells.</summary>
+        public void FindTwice(FindingList found)
+        {
+            if (rules.Entrances is not [_, _, ..] entrances || found.Has(FailureClass.ProxyBackendConflict))
+            {
+                return;
+            }
+
+            found.Add(new Finding(FailureClass.ProxyBackendConflict, $"{check._vantage.Words} has kube-proxy's {(IsIPv6 ? "IPv6" : "IPv4")} rules in effect twice, in {string.Join(" and in ", entrances.Select(PlaceOf))}: "
+                + "packets meet those that were loaded first, and only one of them is kept up to date.")
+            {
+                Mend = new Mend("Find out how kube-proxy works (its log, or its ConfigMap), and remove the rules that it does not keep: 'kube-proxy --cleanup' removes those of all modes; restart kube-proxy then.", null, check._vantage.Node),
+            }, entrances);
+
+            static string PlaceOf(RuleRef entrance) => entrance.Tool == "nft" ? $"nftables (table {entrance.Table})" : entrance.Tool!;
+        }
+
         /// <summary>What is worth knowing although rules and objects agree: that packets are refused, and why.</summary>
         private void Remark(Subject subject, EndpointChoice endpoints, FindingList found)
         {

@@ -95,6 +95,11 @@ public sealed partial class RuleCheck
 
     private NodeCheck Told(FindingList found, ImmutableArray<CheckedPort> ports, bool isWhole)
     {
+        foreach (var side in _sides)
+        {
+            side.FindTwice(found);
+        }
+
         if (isWhole && ServiceOfTheApi() is not null)
         {
             foreach (var side in _sides)

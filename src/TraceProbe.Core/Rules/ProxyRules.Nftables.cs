@@ -20,7 +20,12 @@ public sealed partial class ProxyRules
 
     private static bool LeadsToServices(RuleTable table, Hook hook)
         => table.Chain("services") is { } services && services.Rules.Any(r => r.Target is RuleTarget.Lookup)
-            && table.Chains.Values.Any(c => c.Hook is { Translates: true } at && at.Hook == hook && c.Rules.Any(r => r.Target is RuleTarget.Jump { Chain: "services" }));
+            && table.Chains.Values.Any(c => c.Hook?.Hook == hook && JumpsToServices(c).Any());
+
+    private static IEnumerable<Rule> JumpsToServices(RuleTable table) => table.Chains.Values.SelectMany(JumpsToServices);
+
+    private static IEnumerable<Rule> JumpsToServices(RuleChain chain)
+        => chain.Hook is { Translates: true } ? chain.Rules.Where(r => r.Target is RuleTarget.Jump { Chain: "services" }) : [];
 
     // The elements for an address and port of the maps that a chain's rules ask.
     private static ImmutableArray<Rule> ElementsFor(RuleTable table, string chain, AddressPort address, IpProtocol protocol)

@@ -94,6 +94,12 @@ public sealed partial class ProxyRules
     /// <summary>Whether the translation that the node's own packets meet leads to the entry chain.</summary>
     public bool HookedForNode { get; }
 
+    /// <summary>
+    /// The first rule of each tool's that leads to rules of kube-proxy's for Services. More than one says that an earlier kube-proxy, of another mode or
+    /// backend, left its rules in effect: only one of them is kept up to date.
+    /// </summary>
+    public ImmutableArray<RuleRef> Entrances => [.. Sets.Select(EntranceOf).OfType<RuleRef>()];
+
     /// <summary>Where these rules are kept, in words: <c>iptables</c>, <c>ip6tables</c>, <c>nftables</c>, <c>IPVS</c>.</summary>
     public string Kind => Mode == ProxyMode.Nftables ? "nftables" : Mode == ProxyMode.Ipvs ? "IPVS" : IsIPv6 ? "ip6tables" : "iptables";
 
@@ -315,6 +321,17 @@ public sealed partial class ProxyRules
         }
 
         return digits.ToString();
+    }
+
+    private RuleRef? EntranceOf(RuleSet set)
+    {
+        var rule = set.Backend == RuleBackend.Nftables
+            ? set.Table(NameOfNftables(IsIPv6)) is { } table && Elements(table, "services") > 0 ? JumpsToServices(table).FirstOrDefault() : null
+            : set.Table("nat") is { } nat
+                ? ((string[])["PREROUTING", "OUTPUT"]).SelectMany(h => nat.Chain(h)?.Rules ?? [])
+                    .FirstOrDefault(r => r.Target is RuleTarget.Jump jump && ProxyChains.Of("nat", jump.Chain) is ProxyChain.Entry or ProxyChain.Portal && nat.Chain(jump.Chain)?.Rules.Any(IsEntry) == true)
+                : null;
+        return rule is null ? null : RuleRef.Of(rule, RuleRef.ToolOf(set.Backend, IsIPv6));
     }
 
     private static bool IsEntry(Rule rule) => rule.Matches.Any(m => m is RuleMatch.Destination { Negated: false });
