@@ -6,6 +6,7 @@
 #
 # Kernels are downloaded once, through the machine's own package source, into artifacts/kernels, and nothing of them is installed.
 # What each machine said is in artifacts/kernels/SUITE.log; files that it handed out (rule dumps, recordings) in artifacts/kernels/SUITE.out.
+# The README's table is made from those logs, between its two marks; a kernel that was not booted keeps what its last log says.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=$PWD/artifacts/kernels
@@ -153,7 +154,47 @@ boot() { # suite; everything that it says goes to its log
         -nodefaults -display none -no-reboot -serial stdio -serial "file:$folder/out.tar.gz" \
         -kernel "$folder/vmlinuz" -initrd "$folder/initramfs" \
         -append "console=ttyS0 quiet panic=-1 mitigations=off $without init=/init rdinit=/init" </dev/null >"$out/$1.log" 2>&1 &
-    wait $!
+    machine=$!
+    wait $machine
+}
+# Who interrupts this wants no machine left.
+machine=
+trap '[ -z "$machine" ] || kill "$machine" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
+
+# A row of the README's table for each of: what it says | the checks that must have passed for it.
+rows() {
+    cat <<'ROWS'
+eBPF programs load and see what they should|bpf-programs
+lab with `iptables-legacy`: healthy and `wrong-target-port` told|iptables-legacy: lab;iptables-legacy: healthy;iptables-legacy: wrong-target-port
+lab with `iptables-nft`: the same|iptables-nft: lab;iptables-nft: healthy;iptables-nft: wrong-target-port
+lab with `nftables`: the same|nftables: lab;nftables: healthy;nftables: wrong-target-port
+lab with `ipvs`: healthy told|ipvs: lab;ipvs: healthy
+lab with `ipvs`: `wrong-target-port`, `selector-matches-nothing`, `proxy-rules-missing`, `wrong-resolver` told|ipvs: wrong-target-port;ipvs: wrong-labels;ipvs: flush-rules;ipvs: wrong-resolver
+lab with `ipvs`: `check`, healthy and with a virtual server deleted|ipvs: check;ipvs: check without a virtual server
+IPVS without real servers refuses pods and the node itself, IPv4 and IPv6|ipvs: refusal
+ROWS
+}
+cell() { # suite, checks; the worst of them
+    local log=$out/$1.log checks check found=yes
+    IFS=';' read -ra checks <<<"$2"
+    for check in "${checks[@]}"; do
+        if grep -qsF "check: $check FAILED" "$log"; then
+            found=no
+            break
+        fi
+        grep -qsF "check: $check ok" "$log" || found="not run"
+    done
+    echo "$found"
+}
+write_table() {
+    local table text checks
+    table="| | 5.10 (bullseye) | 6.1 (bookworm) | 6.12 (trixie) |"$'\n'"|---|---|---|---|"
+    while IFS='|' read -r text checks; do
+        table+=$'\n'"| $text | $(cell bullseye "$checks") | $(cell bookworm "$checks") | $(cell trixie "$checks") |"
+    done < <(rows)
+    TABLE=$table awk '/<!-- kernels -->/ { print; print ENVIRON["TABLE"]; skip = 1; next } /<!-- \/kernels -->/ { skip = 0 } !skip' README.md >README.md.new
+    mv README.md.new README.md
 }
 
 echo "Making a file system for the machines"
@@ -178,4 +219,5 @@ for suite in "$@"; do
     fi
     echo "   $((SECONDS - started)) s"
 done
+write_table
 exit $failed

@@ -143,10 +143,7 @@ internal static class Traffic
         {
             if (vantage.Packet(from, to, protocol, a => Holds(backends, a)) is { } packet)
             {
-                yield return Decided(from, ServiceAddressKind.Cluster, packet, endpoints, isLocal) with
-                {
-                    Masquerade = from switch { Origin.Pod => habits.MarksPods, Origin.Node => habits.MarksNode, _ => habits.MarksOutside },
-                };
+                yield return Decided(from, ServiceAddressKind.Cluster, packet, endpoints, isLocal, from switch { Origin.Pod => habits.MarksPods, Origin.Node => habits.MarksNode, _ => habits.MarksOutside });
             }
         }
 
@@ -217,16 +214,16 @@ internal static class Traffic
         // he would by the cluster address.
         TrafficCase? Allowed(Origin from, ServiceAddressKind which, VirtualPacket packet) => (isLocal, from) switch
         {
-            (false, _) => Decided(from, which, packet, endpoints, false) with { Masquerade = true },
-            _ when habits.IsIpvs => Decided(from, which, packet, endpoints, true) with { Masquerade = false },
-            (true, Origin.Node) => Decided(from, which, packet, endpoints, false) with { Masquerade = true, IsDroppedForOthers = endpoints.Local.IsEmpty },
+            (false, _) => Decided(from, which, packet, endpoints, false, true),
+            _ when habits.IsIpvs => Decided(from, which, packet, endpoints, true, false),
+            (true, Origin.Node) => Decided(from, which, packet, endpoints, false, true) with { IsDroppedForOthers = endpoints.Local.IsEmpty },
             (true, Origin.Pod) => habits.KnowsPods switch
             {
-                true => Decided(from, which, packet, endpoints, false) with { Masquerade = false, IsDroppedForOthers = endpoints.Local.IsEmpty },
-                false => Decided(from, which, packet, endpoints, true) with { Masquerade = false },
+                true => Decided(from, which, packet, endpoints, false, false) with { IsDroppedForOthers = endpoints.Local.IsEmpty },
+                false => Decided(from, which, packet, endpoints, true, false),
                 _ => null,
             },
-            _ => Decided(from, which, packet, endpoints, true) with { Masquerade = false },
+            _ => Decided(from, which, packet, endpoints, true, false),
         };
     }
 
@@ -238,11 +235,11 @@ internal static class Traffic
     private static EndpointChoice OfIpvs(EndpointChoice endpoints, bool isReachable) => !endpoints.Local.IsEmpty ? endpoints
         : endpoints with { Local = isReachable ? endpoints.Cluster : [], IsLocalCertain = endpoints is { IsLocalCertain: true, IsClusterCertain: true }, HasAny = isReachable && endpoints.HasAny };
 
-    private static TrafficCase Decided(Origin from, ServiceAddressKind kind, VirtualPacket packet, EndpointChoice endpoints, bool isLocal)
+    private static TrafficCase Decided(Origin from, ServiceAddressKind kind, VirtualPacket packet, EndpointChoice endpoints, bool isLocal, bool? masquerade)
     {
         var backends = isLocal ? endpoints.Local : endpoints.Cluster;
         var isCertain = isLocal ? endpoints.IsLocalCertain : endpoints.IsClusterCertain;
-        return new TrafficCase(from, kind, packet, !backends.IsEmpty ? Fate.Translated : endpoints.HasAny ? Fate.Dropped : Fate.Rejected) { Backends = backends, IsCertain = isCertain };
+        return new TrafficCase(from, kind, packet, !backends.IsEmpty ? Fate.Translated : endpoints.HasAny ? Fate.Dropped : Fate.Rejected) { Backends = backends, IsCertain = isCertain, Masquerade = masquerade };
     }
 
     private static bool Holds(ImmutableArray<ExpectedBackend> backends, IpAddress address)

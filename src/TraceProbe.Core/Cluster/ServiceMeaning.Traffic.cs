@@ -109,7 +109,7 @@ public static partial class ServiceMeaning
             found.Add(new ServiceAddress(ServiceAddressKind.NodePort, new AddressPort(own, (ushort)port.NodePort)));
         }
 
-        return found.ToImmutable();
+        return found.DrainToImmutable();
 
         void AddText(ServiceAddressKind kind, string? text)
         {

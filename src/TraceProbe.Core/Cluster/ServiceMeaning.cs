@@ -165,16 +165,17 @@ public static partial class ServiceMeaning
     public static ImmutableArray<IpAddress> ClusterAddresses(Service service)
     {
         ArgumentNullException.ThrowIfNull(service);
-        var addresses = ImmutableArray.CreateBuilder<IpAddress>();
-        foreach (var text in service.Spec.ClusterIPs.IsEmpty ? [service.Spec.ClusterIP] : service.Spec.ClusterIPs.Cast<string?>())
+        var texts = service.Spec.ClusterIPs;
+        var addresses = ImmutableArray.CreateBuilder<IpAddress>(Math.Max(1, texts.Length));
+        for (var i = 0; i < Math.Max(1, texts.Length); i++)
         {
-            if (IpAddress.TryParse(text, null, out var address))
+            if (IpAddress.TryParse(texts.IsEmpty ? service.Spec.ClusterIP : texts[i], null, out var address))
             {
                 addresses.Add(address);
             }
         }
 
-        return addresses.ToImmutable();
+        return addresses.DrainToImmutable();
     }
 
     private static string NameOf(IpProtocol protocol) => protocol switch

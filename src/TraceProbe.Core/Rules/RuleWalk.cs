@@ -80,6 +80,11 @@ public sealed class RuleWalk
 
     private ChainIndex IndexOf(RuleChain chain)
     {
+        if (chain.Rules.Length < ChainIndex.Worthwhile)
+        {
+            return ChainIndex.None;
+        }
+
         ref var index = ref CollectionsMarshal.GetValueRefOrAddDefault(_indexes, chain, out _);
         return index ??= new ChainIndex(chain);
     }
@@ -109,6 +114,9 @@ public sealed class RuleWalk
     private sealed record Stop(RuleSet Set, RuleTable Table, RuleChain Chain, BaseHook Hook, int Priority, string Owner)
     {
         public RuleBackend Backend => Set.Backend;
+
+        /// <summary>Where every packet starts in it; made when the first comes.</summary>
+        public Frame? Frame { get; set; }
     }
 
     /// <summary>The base chains that packets of one family meet, by hook, in order.</summary>
@@ -203,19 +211,23 @@ public sealed class RuleWalk
     /// <summary>The rules of a chain that can concern a destination, in order: long chains consist of rules for one address each.</summary>
     private sealed class ChainIndex
     {
-        private const int Worthwhile = 16;
+        /// <summary>How many rules a chain must have for an index to be quicker than going through them.</summary>
+        public const int Worthwhile = 16;
+
+        /// <summary>That of short chains, whose rules are gone through.</summary>
+        public static readonly ChainIndex None = new();
+
         private readonly Dictionary<IpAddress, List<int>>? _byDestination;
         private readonly List<int>? _others;
         private readonly int _count;
 
+        private ChainIndex()
+        {
+        }
+
         public ChainIndex(RuleChain chain)
         {
             _count = chain.Rules.Length;
-            if (_count < Worthwhile)
-            {
-                return;
-            }
-
             _byDestination = [];
             _others = [];
             for (var i = 0; i < _count; i++)
@@ -260,7 +272,34 @@ public sealed class RuleWalk
         Open,
     }
 
-    private sealed record Frame(RuleTable Table, RuleChain Chain, ChainIndex Index, Frame? Caller, int ReturnTo, int Depth);
+    private sealed class Frame(RuleTable table, RuleChain chain, ChainIndex index, Frame? caller, int returnTo, int depth)
+    {
+        private Frame?[]? _called;
+
+        public RuleTable Table => table;
+
+        public RuleChain Chain => chain;
+
+        public ChainIndex Index => index;
+
+        public Frame? Caller => caller;
+
+        public int ReturnTo => returnTo;
+
+        public int Depth => depth;
+
+        /// <summary>The frame of a chain that the rule before a position calls. Base chains keep theirs: every packet meets the same.</summary>
+        public Frame Call(RuleChain called, ChainIndex indexOfCalled, int at)
+        {
+            if (depth > 0)
+            {
+                return new Frame(table, called, indexOfCalled, this, at, depth + 1);
+            }
+
+            _called ??= new Frame?[chain.Rules.Length + 1];
+            return _called[at] is { } known && ReferenceEquals(known.Chain, called) ? known : _called[at] = new Frame(table, called, indexOfCalled, this, at, 1);
+        }
+    }
 
     /// <summary>A packet on its way; copied where the way forks.</summary>
     private sealed record Position
@@ -295,8 +334,9 @@ public sealed class RuleWalk
     /// <summary>One walk of one packet.</summary>
     private sealed class Course(RuleWalk walk, Way way, Stop[][] stops, VirtualPacket packet)
     {
-        private readonly List<string> _assumptions = [.. way.Beneath];
-        private readonly List<WalkAffinity> _affinity = [];
+        // Few walks have any of these.
+        private List<string>? _assumptions;
+        private List<WalkAffinity>? _affinity;
         private int _steps;
 
         private FiveTuple Original => packet.Connection?.Original ?? packet.Tuple;
@@ -316,29 +356,12 @@ public sealed class RuleWalk
                 branches,
                 0);
 
-            var backends = ImmutableArray.CreateBuilder<WalkBackend>();
-            var at = new Dictionary<AddressPort, int>();
-            foreach (var branch in branches)
-            {
-                if (branch.Backend is not { } backend)
-                {
-                    continue;
-                }
-
-                if (at.TryGetValue(backend, out var i))
-                {
-                    backends[i] = backends[i] with { Probability = backends[i].Probability + branch.Probability };
-                }
-                else
-                {
-                    at.Add(backend, backends.Count);
-                    backends.Add(new WalkBackend(backend, branch.Probability, branch.Chain ?? "", branch.IsRedirect));
-                }
-            }
-
+            var backends = BackendsOf(branches);
             var outcome = branches[0].Outcome;
+            var isUnknown = false;
             foreach (var branch in branches)
             {
+                isUnknown |= branch.Unknown is not null;
                 outcome = branch.Outcome == outcome ? outcome
                     : outcome == WalkOutcome.Undecided || branch.Outcome == WalkOutcome.Undecided ? WalkOutcome.Undecided : WalkOutcome.Varies;
             }
@@ -348,11 +371,51 @@ public sealed class RuleWalk
                 Packet = packet,
                 Outcome = outcome,
                 Branches = [.. branches],
-                Backends = backends.ToImmutable(),
-                Unknowns = [.. branches.Select(b => b.Unknown).OfType<string>().Distinct()],
-                Assumptions = [.. _assumptions],
-                Affinity = [.. _affinity],
+                Backends = backends,
+                Unknowns = isUnknown ? [.. branches.Select(b => b.Unknown).OfType<string>().Distinct()] : [],
+                Assumptions = _assumptions is null ? way.Beneath : [.. way.Beneath, .. _assumptions],
+                Affinity = _affinity is null ? [] : [.. _affinity],
             };
+        }
+
+        private static ImmutableArray<WalkBackend> BackendsOf(List<WalkBranch> branches)
+        {
+            // A hash is quicker for the many endpoints that few Services have.
+            const int many = 16;
+            var at = branches.Count > many ? new Dictionary<AddressPort, int>() : null;
+            var backends = ImmutableArray.CreateBuilder<WalkBackend>(branches.Count);
+            foreach (var branch in branches)
+            {
+                if (branch.Backend is not { } backend)
+                {
+                    continue;
+                }
+
+                var i = at is null ? IndexOf(backends, backend) : at.TryGetValue(backend, out var known) ? known : -1;
+                if (i >= 0)
+                {
+                    backends[i] = backends[i] with { Probability = backends[i].Probability + branch.Probability };
+                    continue;
+                }
+
+                at?.Add(backend, backends.Count);
+                backends.Add(new WalkBackend(backend, branch.Probability, branch.Chain ?? "", branch.IsRedirect));
+            }
+
+            return backends.DrainToImmutable();
+
+            static int IndexOf(ImmutableArray<WalkBackend>.Builder backends, AddressPort address)
+            {
+                for (var i = 0; i < backends.Count; i++)
+                {
+                    if (backends[i].Address == address)
+                    {
+                        return i;
+                    }
+                }
+
+                return -1;
+            }
         }
 
         private void Follow(Position p, List<WalkBranch> ends, int openQuestions)
@@ -492,7 +555,7 @@ public sealed class RuleWalk
                     if (!stop.Hook.Translates || Translates(p))
                     {
                         p.Stop = stop;
-                        p.Frame = new Frame(stop.Table, stop.Chain, walk.IndexOf(stop.Chain), null, 0, 0);
+                        p.Frame = stop.Frame ??= new Frame(stop.Table, stop.Chain, walk.IndexOf(stop.Chain), null, 0, 0);
                         p.At = 0;
                         return true;
                     }
@@ -722,9 +785,9 @@ public sealed class RuleWalk
                 }
 
                 var to = real.Address with { Port = real.Address.Port == 0 ? p.Tuple.Destination.Port : real.Address.Port };
-                if (server.PersistenceSeconds is { } seconds && !_affinity.Exists(a => a.Backend == to && ReferenceEquals(a.Rule, rule)))
+                if (server.PersistenceSeconds is { } seconds)
                 {
-                    _affinity.Add(new WalkAffinity(to, seconds, rule));
+                    NoteAffinity(to, seconds, rule);
                 }
 
                 Forward(taken, table, rule, to);
@@ -969,7 +1032,7 @@ public sealed class RuleWalk
 
             p.Frame = jump.Goto
                 ? new Frame(from.Table, chain, walk.IndexOf(chain), from.Caller, from.ReturnTo, from.Depth + 1)
-                : new Frame(from.Table, chain, walk.IndexOf(chain), from, p.At, from.Depth + 1);
+                : from.Call(chain, walk.IndexOf(chain), p.At);
             p.At = 0;
             return true;
         }
@@ -1275,12 +1338,17 @@ public sealed class RuleWalk
             {
                 if (translation.Target is RuleTarget.Dnat { First: { } address } dnat)
                 {
-                    var backend = new AddressPort(address, dnat.Ports?.First ?? p.Tuple.Destination.Port);
-                    if (!_affinity.Exists(a => a.Backend == backend && ReferenceEquals(a.Rule, rule)))
-                    {
-                        _affinity.Add(new WalkAffinity(backend, AffinitySeconds(rule), rule));
-                    }
+                    NoteAffinity(new AddressPort(address, dnat.Ports?.First ?? p.Tuple.Destination.Port), AffinitySeconds(rule), rule);
                 }
+            }
+        }
+
+        private void NoteAffinity(AddressPort backend, int? seconds, Rule rule)
+        {
+            _affinity ??= [];
+            if (!_affinity.Exists(a => a.Backend == backend && ReferenceEquals(a.Rule, rule)))
+            {
+                _affinity.Add(new WalkAffinity(backend, seconds, rule));
             }
         }
 
@@ -1398,6 +1466,7 @@ public sealed class RuleWalk
 
         private void Assume(string what)
         {
+            _assumptions ??= [];
             if (!_assumptions.Contains(what))
             {
                 _assumptions.Add(what);
