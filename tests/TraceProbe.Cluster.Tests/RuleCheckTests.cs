@@ -211,6 +211,26 @@ public sealed class RuleCheckTests
     }
 
     [Fact]
+    public void MarkingThatMostServicesLost_IsNotHeldAgainstTheOneThatHasIt()
+    {
+        // Without ConfigMap and rules that know pods, what most Services' rules do is all there is to go by; here most are damaged.
+        bool Knows(string line) => line.Contains("-s 10.244.0.0/16 ", StringComparison.Ordinal);
+        var kept = Dump.First(l => Knows(l) && l.Contains("demo/web-numeric:x cluster IP", StringComparison.Ordinal));
+        var damaged = Dump.Where(l => !Knows(l) || l == kept);
+        var report = Check(damaged);
+        report.Findings.ShouldNotContain(f => f.Class == FailureClass.MasqueradeUnexpected);
+        var doubt = report.Findings.Where(f => f.Status == CheckStatus.Undetermined).ShouldHaveSingleItem();
+        doubt.Ports.ShouldBe(["demo/web-numeric 8081/TCP"]);
+        doubt.Sentence.ShouldContain("ConfigMap kube-system/kube-proxy");
+
+        // The ConfigMap tells that it is the others that lack it.
+        var told = Cluster with { Settings = new ClusterSettings { KubeProxy = new KubeProxySettings { From = "configmap/kube-system/kube-proxy", ClusterCidrs = ["10.244.0.0/16"] } } };
+        var missing = Check(damaged, told).Findings.Where(f => f.Class == FailureClass.MasqueradeMissing).SelectMany(f => f.Ports).ToList();
+        missing.Count.ShouldBeGreaterThan(20);
+        missing.ShouldNotContain("demo/web-numeric 8081/TCP");
+    }
+
+    [Fact]
     public void AffinityThatTheServiceNoLongerWants_IsStale()
     {
         var service = Cluster.FindService("demo", "web-affinity")!;

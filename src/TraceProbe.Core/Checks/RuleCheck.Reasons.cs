@@ -369,6 +369,16 @@ public sealed partial class RuleCheck
                 return unspared with { Effect = effect, Share = branch.Probability };
             }
 
+            // That most Services' rules mark no such packets can also be the fault of most.
+            if (one is { Kind: ServiceAddressKind.Cluster, Hairpin: null } && !IsIpvs && !ToldNotToMark(one.Packet.Tuple.Source.Address))
+            {
+                return new Deviation(FailureClass.Undetermined, "some Services' rules mark such packets for masquerading and most do not; which is right only kube-proxy's configuration tells (masqueradeAll and clusterCIDR in ConfigMap kube-system/kube-proxy)", effect)
+                {
+                    Shared = "marked for some",
+                    Share = branch.Probability,
+                };
+            }
+
             var marking = branch.Steps.LastOrDefault(s => AtEntry(s) && (SetsMark(s.Rule) && ProxyChains.Of(s.Rule.Table, s.Rule.Chain) != ProxyChain.Mark || s.Rule.Target is RuleTarget.Jump jump && ProxyChains.Of(s.Rule.Table, jump.Chain) == ProxyChain.Mark));
             return new Deviation(FailureClass.MasqueradeUnexpected, "a rule marks packets for masquerading that should keep their source", effect) { Share = branch.Probability, Rules = marking.Rule is null ? [] : [Ref(marking)] };
         }

@@ -377,6 +377,10 @@ public sealed partial class RuleCheck
             return pods.Count > 0 && !pods.Exists(c => IpNetwork.Parse(c).Contains(source)) ? $"clusterCIDR {string.Join(',', told.ClusterCidrs)} in {told.From}" : null;
         }
 
+        // Whether the cluster's configuration says that packets of that source to cluster addresses keep it.
+        private bool ToldNotToMark(IpAddress source)
+            => check._cluster.Settings.KubeProxy is { MasqueradeAll: not true } told && told.ClusterCidrs.Any(c => IpNetwork.TryParse(c, out var prefix) && prefix.Contains(source));
+
         // Those that let pods past externalTrafficPolicy Local: -A KUBE-EXT-… -s 10.244.0.0/16 -m comment --comment "pod traffic for …" -j KUBE-SVC-…
         private ImmutableArray<IpNetwork> PodsByRules => field.IsDefault
             ? field = [.. rules.Sets.SelectMany(s => s.Tables.Values).SelectMany(t => t.Chains.Values.Where(c => ProxyChains.Of(t.Name, c.Name) == ProxyChain.External)).SelectMany(c => c.Rules)

@@ -66,8 +66,9 @@ public sealed class Vantage
 
         Addresses = [.. addresses.Distinct()];
         _local = bound is null ? Addresses : [.. Addresses.Concat(bound).Distinct()];
-        // The node's pods; where the node is not known, any will do.
-        _pods = [.. cluster.Pods.Where(p => !p.Spec.HostNetwork && p.Status.Phase is not ("Succeeded" or "Failed") && (known is null || p.Spec.NodeName == node))
+        // The node's pods; where the node is not known, those of any one node, since what a node does for its own it need not do for others'.
+        var home = known is null ? cluster.Pods.FirstOrDefault(p => !p.Spec.HostNetwork && p.Spec.NodeName is not null)?.Spec.NodeName : node;
+        _pods = [.. cluster.Pods.Where(p => !p.Spec.HostNetwork && p.Status.Phase is not ("Succeeded" or "Failed") && (home is null || p.Spec.NodeName == home))
             .Take(MostPods).SelectMany(p => p.Status.PodIPs.Select(i => (string?)i.Ip).Append(p.Status.PodIP)).Select(t => IpAddress.TryParse(t, null, out var a) ? a : default)
             .Where(a => !a.IsUnspecified).Distinct()];
         _inPrefix = [.. (known is null ? cluster.Nodes.Take(1) : [known]).SelectMany(n => n.Spec.PodCIDRs.IsEmpty ? [n.Spec.PodCIDR] : n.Spec.PodCIDRs.Select(c => (string?)c))
