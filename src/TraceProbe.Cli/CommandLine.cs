@@ -111,7 +111,8 @@ internal static class CommandLine
         // These carry a sentence for the operator; everything else is a defect of ours, and says so.
         var isOperators = e is OperatorException or RecordingException or UnauthorizedAccessException or IOException
             || e.GetType().Assembly.GetName().Name?.StartsWith("TraceProbe.", StringComparison.Ordinal) == true;
-        Tell($"traceprobe: {e.Message}");
+        // The framework names the path that it may not use; a standard stream has none.
+        Tell($"traceprobe: {(e is UnauthorizedAccessException && !e.Message.Contains('\'', StringComparison.Ordinal) ? "standard output cannot be written to: it is closed, or open for reading only." : e.Message)}");
         if (debug)
         {
             Console.Error.WriteLine(e);

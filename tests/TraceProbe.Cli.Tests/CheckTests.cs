@@ -176,6 +176,48 @@ public sealed class CheckTests : IDisposable
     }
 
     [Fact]
+    public async Task NobodyListensToStandardOutput_AndThatIsSaid()
+    {
+        string[] arguments = ["check", "--rules", Fixture, .. Objects];
+        var start = new ProcessStartInfo("/bin/sh", ["-c", "exec \"$0\" \"$@\" >&-", Path.Combine(AppContext.BaseDirectory, "traceprobe"), .. arguments]) { RedirectStandardError = true };
+        using var shell = Process.Start(start)!;
+        var error = await shell.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await shell.WaitForExitAsync(TestContext.Current.CancellationToken);
+        shell.ExitCode.ShouldBe(4, error);
+        error.ShouldContain("standard output");
+    }
+
+    [Fact]
+    public async Task InterruptWhileItReads_EndsItAtOnce()
+    {
+        var ignored = (await File.ReadAllLinesAsync("/proc/self/status", TestContext.Current.CancellationToken)).First(l => l.StartsWith("SigIgn:", StringComparison.Ordinal)).Split('\t')[1];
+        Assert.SkipWhen((Convert.ToUInt64(ignored, 16) & 2) != 0, "needs to be started where SIGINT is not ignored");
+
+        // The objects come through a pipe, and do not end.
+        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "traceprobe"), ["check", "--rules", Fixture, "--cluster", "-"])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            Environment = { ["TRACEPROBE_STATE"] = _folder },
+        };
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        limit.CancelAfter(TimeSpan.FromSeconds(60));
+        using var process = Process.Start(start)!;
+        await process.StandardInput.WriteAsync("{\"kind\":\"List\",");
+        await process.StandardInput.FlushAsync(limit.Token);
+        await Task.Delay(500, limit.Token);
+        process.HasExited.ShouldBeFalse();
+        using (var kill = Process.Start("kill", ["-INT", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]))
+        {
+            await kill.WaitForExitAsync(limit.Token);
+        }
+
+        await process.WaitForExitAsync(limit.Token);
+        process.ExitCode.ShouldBe(130);
+        (await process.StandardOutput.ReadToEndAsync(limit.Token)).ShouldBeEmpty();
+    }
+
+    [Fact]
     public async Task Mode_IsToldWithItsEvidence()
     {
         var (exit, output, _) = await Run(["rules", "mode", "--rules", Path.Combine(Repository.Root, "tests", "TraceProbe.Cluster.Tests", "Fixtures", "kube-proxy-1.36-nftables")]);

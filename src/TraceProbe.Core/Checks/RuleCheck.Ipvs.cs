@@ -403,8 +403,8 @@ public sealed partial class RuleCheck
                 var service = check._cluster.FindServiceByAddress(address);
                 var mend = ByHand($"ipvsadm -D {server.Option}");
                 found.Add(service is null
-                    ? new Finding(FailureClass.StaleEndpointRule, $"{check._vantage.Words} still has the virtual server {server.Option}, which no Service has.") { Mend = mend }
-                    : new Finding(FailureClass.PortNotInService, $"{check._vantage.Words} still has the virtual server {server.Option}, but service {service.Metadata.Namespace}/{service.Metadata.Name} has no such port.") { Objects = [service.Ref], Mend = mend },
+                    ? new Finding(FailureClass.StaleEndpointRule, $"on {check._vantage.Words} there is still the virtual server {server.Option}, which no Service has.") { Mend = mend }
+                    : new Finding(FailureClass.PortNotInService, $"on {check._vantage.Words} there is still the virtual server {server.Option}, but service {service.Metadata.Namespace}/{service.Metadata.Name} has no such port.") { Objects = [service.Ref], Mend = mend },
                     Ref(Servers.RuleOf(server)));
             }
         }

@@ -429,7 +429,7 @@ public sealed partial class RuleCheck
                 return;
             }
 
-            found.Add(new Finding(FailureClass.ProxyBackendConflict, $"{check._vantage.Words} has kube-proxy's {(IsIPv6 ? "IPv6" : "IPv4")} rules in effect twice, in {string.Join(" and in ", entrances.Select(PlaceOf))}: "
+            found.Add(new Finding(FailureClass.ProxyBackendConflict, $"on {check._vantage.Words} kube-proxy's {(IsIPv6 ? "IPv6" : "IPv4")} rules are in effect twice, in {string.Join(" and in ", entrances.Select(PlaceOf))}: "
                 + "packets meet those that were loaded first, and only one of them is kept up to date.")
             {
                 Mend = new Mend("Find out how kube-proxy works (its log, or its ConfigMap), and remove the rules that it does not keep: 'kube-proxy --cleanup' removes those of all modes; restart kube-proxy then.", null, check._vantage.Node),
@@ -498,8 +498,8 @@ public sealed partial class RuleCheck
                 var at = string.Create(CultureInfo.InvariantCulture, $"{(entry.Address is { } address ? $"{address} port {entry.Port}" : $"node port {entry.Port}")}/{entry.Protocol.ToString().ToUpperInvariant()}");
                 var service = entry.Address is { } of ? check._cluster.FindServiceByAddress(of) : null;
                 found.Add(service is null
-                    ? new Finding(FailureClass.StaleEndpointRule, $"{check._vantage.Words} still has rules for {at}, which no Service has.")
-                    : new Finding(FailureClass.PortNotInService, $"{check._vantage.Words} still has rules for {at}, but service {service.Metadata.Namespace}/{service.Metadata.Name} has no such port.") { Objects = [service.Ref] }, entry.Rule);
+                    ? new Finding(FailureClass.StaleEndpointRule, $"on {check._vantage.Words} there are still rules for {at}, which no Service has.")
+                    : new Finding(FailureClass.PortNotInService, $"on {check._vantage.Words} there are still rules for {at}, but service {service.Metadata.Namespace}/{service.Metadata.Name} has no such port.") { Objects = [service.Ref] }, entry.Rule);
             }
         }
 
