@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using System.Globalization;
-using System.IO.Compression;
 using System.Text;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
@@ -306,22 +305,12 @@ public sealed class RuleFiles
     {
         using var file = File.OpenRead(path == "-" ? "/dev/stdin" : path);
         using var content = ReadBounded(path, file, file.CanSeek ? file.Length : 0);
-        if (!Bytes(content).StartsWith((ReadOnlySpan<byte>)[0x1f, 0x8b]))
+        var length = content.Length;
+        return Decode(path, !GzipFile.Is(Bytes(content)) ? Bytes(content) : GzipFile.Unpack(path, content.GetBuffer().AsMemory(0, (int)length), packed =>
         {
-            return Decode(path, Bytes(content));
-        }
-
-        try
-        {
-            content.Position = 0;
-            using var packed = new GZipStream(content, CompressionMode.Decompress);
-            using var unpacked = ReadBounded(path, packed, 8 * content.Length);
-            return Decode(path, Bytes(unpacked));
-        }
-        catch (InvalidDataException e)
-        {
-            throw new FormatException($"{path} is a damaged gzip file: {e.Message}", e);
-        }
+            var unpacked = ReadBounded(path, packed, 8 * length);
+            return unpacked.GetBuffer().AsMemory(0, (int)unpacked.Length);
+        }).Span);
     }
 
     private static ReadOnlySpan<byte> Bytes(MemoryStream content) => content.GetBuffer().AsSpan(0, (int)content.Length);

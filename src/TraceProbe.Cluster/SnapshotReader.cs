@@ -1,4 +1,3 @@
-using System.IO.Compression;
 using System.Text;
 using TraceProbe.Core.Cluster;
 
@@ -52,9 +51,9 @@ public sealed class SnapshotReader
     public void Add(string name, ReadOnlyMemory<byte> content)
     {
         ArgumentNullException.ThrowIfNull(name);
-        if (content.Span.StartsWith((ReadOnlySpan<byte>)[0x1f, 0x8b]))
+        if (GzipFile.Is(content.Span))
         {
-            content = Unpack(name, content);
+            content = GzipFile.Unpack(name, content, packed => ReadBounded(name, packed));
         }
 
         // PowerShell writes what it is given as UTF-16.
@@ -87,19 +86,6 @@ public sealed class SnapshotReader
 
     /// <summary>The snapshot of everything read so far. A kind of which nothing was read is in <see cref="ClusterSnapshot.Unread"/>.</summary>
     public ClusterSnapshot ToSnapshot() => _lists.ToSnapshot();
-
-    private static ReadOnlyMemory<byte> Unpack(string name, ReadOnlyMemory<byte> content)
-    {
-        try
-        {
-            using var packed = new GZipStream(new MemoryStream(content.ToArray()), CompressionMode.Decompress);
-            return ReadBounded(name, packed);
-        }
-        catch (InvalidDataException e)
-        {
-            throw new FormatException($"{name} is a damaged gzip file: {e.Message}", e);
-        }
-    }
 
     // A pipe is welcome, and does not tell how much will come; an endless device must end somewhere.
     private static ReadOnlyMemory<byte> ReadBounded(string name, Stream stream)

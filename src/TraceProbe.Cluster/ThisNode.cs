@@ -61,8 +61,9 @@ public static class ThisNode
 
             if (NamespaceEntry.InodeOf($"/proc/{pid}/ns/net") is not 0 and var netNs && netNs != nodeNetNs)
             {
-                // The first process is the one that holds the namespace; the pod's hosts file is only in the containers that come after it.
-                found[pod] = found.TryGetValue(pod, out var place)
+                // The first process is the one that holds the namespace; the pod's hosts file is only in the containers that come after it. What a
+                // container makes for itself came later, whatever its number: those begin anew some day.
+                found[pod] = found.TryGetValue(pod, out var place) && (place.NetNs == netNs || StartOf(place.Pid) <= StartOf(pid))
                     ? place.NetNs != netNs || Read($"/proc/{place.Pid}/comm") != "pause\n" ? place : place with { EtcPath = $"/proc/{pid}/root/etc" }
                     : new Place
                     {
@@ -106,6 +107,11 @@ public static class ThisNode
             }
         }
     }
+
+    // Field 22 of proc(5)'s stat, in clock ticks since boot; the name before it, in parentheses, may hold anything.
+    private static ulong StartOf(int pid)
+        => Read($"/proc/{pid}/stat") is { } stat && stat[(stat.LastIndexOf(')') + 1)..].Split(' ', StringSplitOptions.RemoveEmptyEntries) is { Length: > 19 } fields
+            && ulong.TryParse(fields[19], NumberStyles.None, CultureInfo.InvariantCulture, out var start) ? start : ulong.MaxValue;
 
     private static string? Read(string path)
     {

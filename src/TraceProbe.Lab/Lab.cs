@@ -184,7 +184,7 @@ public sealed partial class Lab
         folder.Write(record);
 
         progress?.Report("writing the cluster's objects");
-        WriteObjects(folder);
+        WriteObjects(folder, options.Proxy);
         var cluster = folder.Objects.Read();
         var reconciler = new Reconciler(folder, record);
 
@@ -283,7 +283,7 @@ public sealed partial class Lab
         }
     }
 
-    private static void WriteObjects(LabFolder folder)
+    private static void WriteObjects(LabFolder folder, ProxyMode proxy)
     {
         foreach (var node in LabLayout.Nodes)
         {
@@ -301,6 +301,8 @@ public sealed partial class Lab
         }
 
         folder.Objects.Put(LabObjects.KubernetesSlice);
+        folder.Objects.Put(ClusterConfiguration.OfKubeProxy(proxy));
+        folder.Objects.Put(ClusterConfiguration.CoreDns);
     }
 
     // What its logs say: they are removed with the lab.

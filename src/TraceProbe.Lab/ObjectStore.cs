@@ -38,6 +38,11 @@ internal sealed class ObjectStore(string folder)
 
     internal void Put(Pod value) => Write("pods", value.Metadata, m => value with { Metadata = m }, ObjectWriter.Write);
 
+    internal void Put(ConfigMap value) => Write("configmaps", value.Metadata, m => value with { Metadata = m }, ObjectWriter.Write);
+
+    /// <summary>The ConfigMaps: what kubeadm writes of kube-proxy and CoreDNS.</summary>
+    internal ImmutableArray<ConfigMap> ReadConfigMaps() => ReadAll("configmaps", new ObjectReader().ReadConfigMap);
+
     internal void Put(Node value) => Write("nodes", value.Metadata, m => value with { Metadata = m }, ObjectWriter.Write);
 
     /// <summary>An object's text. Records with arrays compare by reference; their text says whether they mean the same.</summary>
@@ -66,7 +71,7 @@ internal sealed class ObjectStore(string folder)
     internal string Fingerprint()
     {
         var text = new StringBuilder();
-        foreach (var kind in (string[])["services", "endpointslices", "pods", "nodes"])
+        foreach (var kind in (string[])["services", "endpointslices", "pods", "nodes", "configmaps"])
         {
             var path = Path.Combine(folder, kind);
             foreach (var file in Directory.Exists(path) ? [.. new DirectoryInfo(path).EnumerateFiles("*.json").OrderBy(f => f.Name, StringComparer.Ordinal)] : Array.Empty<FileInfo>())

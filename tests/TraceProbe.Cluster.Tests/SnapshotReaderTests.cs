@@ -140,6 +140,42 @@ public sealed class SnapshotReaderTests
     }
 
     [Fact]
+    public void GzippedFileCutAnywhere_IsToldToEndEarly_AndAWholeOneNever()
+    {
+        var random = new Random(4);
+        var name = new string([.. Enumerable.Range(0, 3000).Select(_ => (char)random.Next('a', 'z' + 1))]);
+        var whole = Packed($$"""{"kind":"Service","metadata":{"name":"{{name}}","namespace":"shop"} }""");
+        Read(whole).Services.ShouldHaveSingleItem();
+        // As cat puts them together, and as pigz writes them: one behind the other.
+        Read([.. whole, .. Packed("\n{\"kind\":\"Pod\",\"metadata\":{\"name\":\"p\"}}")]).Pods.ShouldHaveSingleItem();
+        for (var length = 2; length < whole.Length; length++)
+        {
+            Should.Throw<FormatException>(() => Read(whole[..length])).Message.ShouldStartWith("objects.json.gz ends early:", customMessage: $"{length} of {whole.Length} bytes");
+        }
+
+        whole[^6] ^= 1; // in the checksum
+        Should.Throw<FormatException>(() => Read(whole)).Message.ShouldStartWith("objects.json.gz is a damaged gzip file:");
+
+        static ClusterSnapshot Read(byte[] content)
+        {
+            var reader = new SnapshotReader();
+            reader.Add("objects.json.gz", content);
+            return reader.ToSnapshot();
+        }
+
+        static byte[] Packed(string text)
+        {
+            var packed = new MemoryStream();
+            using (var packer = new System.IO.Compression.GZipStream(packed, System.IO.Compression.CompressionLevel.Optimal))
+            {
+                packer.Write(Encoding.UTF8.GetBytes(text));
+            }
+
+            return packed.ToArray();
+        }
+    }
+
+    [Fact]
     public void ConfigurationOfTheCluster_IsReadFromItsOwnConfigMapsOnly()
     {
         var snapshot = Read("""

@@ -34,6 +34,30 @@ public sealed class ClusterApiTests(NftLab lab) : IClassFixture<NftLab>
         Kubectl("get", "pod", "nobody").Error.ShouldContain("pods \"nobody\" not found");
     }
 
+    [Fact]
+    public void ConfigMapsOfKubeProxyAndCoreDns_AreServedAndSaidToBeWhereThingsStand()
+    {
+        Kubectl("get", "cm", "-n", "kube-system").Output.ShouldMatch(@"coredns +1 +\d+");
+        Kubectl("get", "configmap", "kube-proxy", "-n", "kube-system", "-o", "jsonpath={.data.config\\.conf}").Output.ShouldContain("clusterCIDR: 10.244.0.0/16,fd00:10:244::/56\n");
+        Kubectl("get", "cm", "nobody", "-n", "kube-system").Error.ShouldContain("configmaps \"nobody\" not found");
+
+        var file = Path.GetTempFileName();
+        try
+        {
+            OnNode("snapshot", "-o", file).ExitCode.ShouldBe(0);
+            var cluster = SnapshotReader.Read(file);
+            (cluster.ClusterDomain, cluster.ClusterDomainFrom).ShouldBe(("cluster.local", "configmap/kube-system/coredns"));
+            var told = cluster.Settings.KubeProxy.ShouldNotBeNull();
+            (told.Mode, told.MasqueradeAll, told.From).ShouldBe(("iptables", false, "configmap/kube-system/kube-proxy"));
+            told.ClusterCidrs.ShouldBe(["10.244.0.0/16", "fd00:10:244::/56"]);
+            cluster.Unread.ShouldBeEmpty();
+        }
+        finally
+        {
+            File.Delete(file);
+        }
+    }
+
     [Theory]
     [InlineData("wrong-target-port", FailureClass.WrongTargetPort)]
     [InlineData("wrong-labels", FailureClass.SelectorMatchesNothing)]
@@ -117,6 +141,13 @@ public sealed class ClusterApiTests(NftLab lab) : IClassFixture<NftLab>
         Refused("pod/ubunto", "The nearest: pod/default/ubuntu");
         Refused("deploy/my-ngins", "The nearest: my-nginx");
         Refused("pod/defualt/ubuntu", "There is no namespace defualt. The nearest: default");
+
+        foreach (var (to, words) in (ReadOnlySpan<(string, string)>)[("svc/my-ngnix", "There is no Service my-ngnix in namespace default. The nearest: my-nginx."), ("svc/my-nginx:81", "has no port 81; it has 8080")])
+        {
+            var outcome = OnNode("observe", "--from", "pod/ubuntu", "--to", to);
+            outcome.Error.ShouldContain(words);
+            outcome.ExitCode.ShouldBe(2);
+        }
 
         void Refused(string from, string words)
         {

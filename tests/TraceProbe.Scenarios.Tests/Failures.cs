@@ -374,7 +374,7 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
     public async Task ConnectionOfAnotherProgram_IsObserved()
     {
         Break("wrong-target-port");
-        using var observer = Lab.Start(ScenarioLab.TraceProbe, "observe", "--from", "pod/ubuntu", "--to", "svc/my-nginx", "--timeout", "8s", "-o", "json");
+        using var observer = Lab.Start(["observe", "--from", "pod/ubuntu", "--to", "svc/my-nginx", "--timeout", "8s", "-o", "json"]);
         var observed = Task.Run(() => Outcome.Of(observer), TestContext.Current.CancellationToken);
         var pod = Lab.Lab.FindPlace("pod/ubuntu")!;
         // It does not say when it is ready, and needs none: real clients go on asking as well.
@@ -395,7 +395,7 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
     {
         SkipWhereInterruptsAreIgnored();
         Break("flush-rules");
-        using var trace = Lab.Start(ScenarioLab.TraceProbe, "trace", Url.IPv4, "--from", "pod/ubuntu", "--timeout", "20s", "-o", "json");
+        using var trace = Lab.Start(["trace", Url.IPv4, "--from", "pod/ubuntu", "--timeout", "20s", "-o", "json"]);
         var outcome = await Interrupt(trace, trace.Id.ToString());
 
         outcome.Verdict.Class.ShouldBe(FailureClass.ProxyRulesMissing);

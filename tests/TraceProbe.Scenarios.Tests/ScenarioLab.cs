@@ -90,8 +90,16 @@ public abstract class ScenarioLab(ProxyMode mode) : IAsyncLifetime
     /// <summary>Runs traceprobe with the lab as its only one, to its end.</summary>
     public Outcome Run(params IEnumerable<string> arguments)
     {
-        using var process = Start(TraceProbe, arguments);
+        using var process = Start(arguments);
         return Outcome.Of(process);
+    }
+
+    /// <summary>Starts traceprobe with the lab as its only one, and its objects from the lab's API server, as they are had of any cluster.</summary>
+    public Process Start(IEnumerable<string> arguments)
+    {
+        var words = arguments.ToArray();
+        var verb = words switch { ["trace" or "run" or "observe" or "check", ..] => 1, ["baseline", "record", ..] or ["rules", "walk", ..] => 2, _ => 0 };
+        return Start(TraceProbe, verb == 0 ? words : [.. words[..verb], "--lab", Name, "--kubeconfig", _lab!.KubeconfigPath, .. words[verb..]]);
     }
 
     /// <summary>Starts a program with what traceprobe needs to find the lab and the baselines.</summary>

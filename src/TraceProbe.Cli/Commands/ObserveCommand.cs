@@ -79,13 +79,13 @@ internal static class ObserveCommand
         if (service is null)
         {
             var near = NearestNames.Of(name, cluster.Services.Where(s => s.Metadata.Namespace == ns).Select(s => s.Metadata.Name));
-            throw new OperatorException($"There is no Service {name} in namespace {ns}.{(near.IsEmpty ? "" : $" The nearest: {string.Join(", ", near)}.")}");
+            throw new OperatorException($"There is no Service {name} in namespace {ns}.{(near.IsEmpty ? "" : $" The nearest: {string.Join(", ", near)}.")}", ExitCode.Usage);
         }
 
         var ports = service.Spec.Ports.Where(p => port is null || p.Port == port).ToList();
         if (ports.Count == 0)
         {
-            throw new OperatorException($"Service {name} has no port {port}; it has {string.Join(", ", service.Spec.Ports.Select(p => p.Port))}.");
+            throw new OperatorException($"Service {name} has no port {port}; it has {string.Join(", ", service.Spec.Ports.Select(p => p.Port))}.", ExitCode.Usage);
         }
 
         // Without an address of its own (headless), the connections go to the pods themselves.

@@ -29,6 +29,9 @@ public sealed record ApiClientOptions
     /// </summary>
     public TimeSpan Silence { get; init; } = TimeSpan.FromMinutes(3);
 
+    /// <summary>How often ConfigMaps are read again while objects are followed: what they say changes about once a year, and a stream for each is too much for that.</summary>
+    public TimeSpan SettingsPeriod { get; init; } = TimeSpan.FromMinutes(1);
+
     /// <summary>How often a request that fails in passing is made in all, before that is told.</summary>
     public int Attempts { get; init; } = 4;
 

@@ -28,6 +28,7 @@ public sealed class LiveCluster : IAsyncDisposable
     private Reflector<EndpointsObject>? _endpoints;
     private ImmutableArray<Unread> _settingsUnread = [];
     private ClusterSettings _settings = new();
+    private ImmutableArray<SettingMap> _settingMaps;
     private Task _following = Task.CompletedTask;
     private ClusterSnapshot _last = ClusterSnapshot.Empty;
     private (ImmutableArray<EndpointsObject> From, ImmutableArray<EndpointSlice> Slices) _flattened = ([], []);
@@ -159,7 +160,7 @@ public sealed class LiveCluster : IAsyncDisposable
 
         if (follow)
         {
-            cluster._following = Task.WhenAll(kinds.Select(k => k.Follow(k.Listing.IsCompletedSuccessfully, cluster._stop.Token)));
+            cluster._following = Task.WhenAll([.. kinds.Select(k => k.Follow(k.Listing.IsCompletedSuccessfully, cluster._stop.Token)), cluster.FollowSettingsAsync(cluster._stop.Token)]);
         }
 
         return cluster;
@@ -213,23 +214,52 @@ public sealed class LiveCluster : IAsyncDisposable
 
     private async Task ReadSettingsAsync(CancellationToken cancellation)
     {
-        var maps = await Task.WhenAll(SettingMaps.Select(m => ReadConfigMapAsync(m.Namespace, m.Name, cancellation))).ConfigureAwait(false);
-        var unread = new List<Unread>();
-        _settings = ClusterSettings.Of(maps.OfType<ConfigMap>(), unread);
-        _settingsUnread = [.. unread];
+        var read = await Task.WhenAll(SettingMaps.Select(m => ReadConfigMapAsync(m.Namespace, m.Name, cancellation))).ConfigureAwait(false);
+        // What could not be had this time stays as it was.
+        ImmutableArray<SettingMap> maps = [.. read.Select((m, i) => m ?? (_settingMaps.IsDefault ? SettingMap.None : _settingMaps[i]))];
+        if (!_settingMaps.IsDefault && maps.Select(m => (m.Map?.Metadata.ResourceVersion, m.Unread)).SequenceEqual(_settingMaps.Select(m => (m.Map?.Metadata.ResourceVersion, m.Unread))))
+        {
+            return;
+        }
+
+        _settingMaps = maps;
+        var unread = maps.Select(m => m.Unread).OfType<Unread>().ToList();
+        var settings = ClusterSettings.Of(maps.Select(m => m.Map).OfType<ConfigMap>(), unread);
+        using var one = _asked.EnterScope();
+        (_settings, _settingsUnread) = (settings, [.. unread]);
     }
 
-    // Nothing needs them, so what may not be read, or is not there, is just not known.
-    private async Task<ConfigMap?> ReadConfigMapAsync(string ns, string name, CancellationToken cancellation)
+    // By name, since a role that allows no more than that is easily given (resourceNames), and again by name now and then.
+    private async Task FollowSettingsAsync(CancellationToken cancellation)
+    {
+        while (true)
+        {
+            await Task.Delay(_client.Options.SettingsPeriod, cancellation).ConfigureAwait(false);
+            await ReadSettingsAsync(cancellation).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>What became of one ConfigMap: it, or why it cannot be understood, or neither where it is not there or may not be read, since nothing needs it.</summary>
+    private sealed record SettingMap(ConfigMap? Map, Unread? Unread)
+    {
+        public static SettingMap None { get; } = new(null, null);
+    }
+
+    // Null for one that could not be had this time.
+    private async Task<SettingMap?> ReadConfigMapAsync(string ns, string name, CancellationToken cancellation)
     {
         try
         {
             using var document = await DocumentAsync($"/api/v1/namespaces/{ns}/configmaps/{name}", cancellation).ConfigureAwait(false);
-            return Parse(Encoding.UTF8.GetBytes(document.RootElement.GetRawText()));
+            return new SettingMap(Parse(Encoding.UTF8.GetBytes(document.RootElement.GetRawText())), null);
         }
-        catch (Exception e) when (e is ApiException or JsonException or FormatException)
+        catch (ApiException e)
         {
-            return null;
+            return e.Status is 401 or 403 or 404 ? SettingMap.None : null;
+        }
+        catch (Exception e) when (e is JsonException or FormatException)
+        {
+            return new SettingMap(null, new Unread($"configmap/{ns}/{name}", e.Message));
         }
 
         static ConfigMap Parse(ReadOnlySpan<byte> text)

@@ -68,7 +68,22 @@ public sealed record ClusterSnapshot
     public Pod? FindPod(string ns, string name) => Index.Pods.Find((ns, name));
 
     /// <summary>The running Pod that holds this address itself (host-network pods share their node's and are left out), or null.</summary>
-    public Pod? FindPodByAddress(IpAddress address) => Index.PodsByAddress.Find(address);
+    public Pod? FindPodByAddress(IpAddress address)
+    {
+        Pod? ending = null;
+        foreach (var pod in Index.PodsByAddress.All(address))
+        {
+            // A network plugin may give an address away while the pod that had it is still being deleted.
+            if (pod.Metadata.DeletionTimestamp is null)
+            {
+                return pod;
+            }
+
+            ending ??= pod;
+        }
+
+        return ending;
+    }
 
     /// <summary>The Node of that name, or null.</summary>
     public Node? FindNode(string name) => Index.Nodes.Find(name);

@@ -519,6 +519,10 @@ internal sealed class LabApi
                     var newSlice = type is null ? ObjectPatch.FromTree(body!.AsObject(), new ObjectReader().ReadEndpointSlice) : ObjectPatch.Patched(slice, text, type, ObjectWriter.Write, new ObjectReader().ReadEndpointSlice);
                     _folder.Objects.Put(newSlice with { Metadata = Kept(newSlice.Metadata, slice.Metadata) });
                     break;
+                case "ConfigMap" when _folder.Objects.ReadConfigMaps().FirstOrDefault(m => m.Metadata.Namespace == ns && m.Metadata.Name == name) is { } map:
+                    var newMap = type is null ? ObjectPatch.FromTree(body!.AsObject(), new ObjectReader().ReadConfigMap) : ObjectPatch.Patched(map, text, type, ObjectWriter.Write, new ObjectReader().ReadConfigMap);
+                    _folder.Objects.Put(newMap with { Metadata = Kept(newMap.Metadata, map.Metadata) });
+                    break;
                 case "DaemonSet" when IsRestart(body):
                     foreach (var proxy in _proxies.Pods)
                     {

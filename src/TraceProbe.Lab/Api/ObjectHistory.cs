@@ -63,8 +63,10 @@ internal sealed class ObjectHistory(ObjectStore store, KubeProxyPods proxies)
         }
 
         ClusterSnapshot cluster;
+        ImmutableArray<ConfigMap> maps;
         try
         {
+            maps = store.ReadConfigMaps();
             cluster = store.Read();
             cluster = cluster with { Pods = [.. cluster.Pods, .. proxies.Pods] };
         }
@@ -79,7 +81,7 @@ internal sealed class ObjectHistory(ObjectStore store, KubeProxyPods proxies)
         {
             var known = _now[kind];
             var gone = known.Keys.ToHashSet(StringComparer.Ordinal);
-            foreach (var one in kind.Of(cluster))
+            foreach (var one in kind.Of(cluster, maps))
             {
                 var key = $"{one.Metadata.Namespace}/{one.Metadata.Name}";
                 var text = System.Text.Encoding.UTF8.GetString(one.Json(one.Metadata.ResourceVersion ?? ""));

@@ -36,7 +36,7 @@ internal sealed record ServedObject(ObjectMeta Metadata, Func<string, byte[]> Js
 /// <param name="ShortNames">What kubectl may call it.</param>
 /// <param name="Columns">What kubectl prints of one, between its name and its age.</param>
 /// <param name="Of">Those there are.</param>
-internal sealed record ServedKind(string Group, string Plural, string Kind, bool IsNamespaced, ImmutableArray<string> ShortNames, ImmutableArray<Column> Columns, Func<ClusterSnapshot, IEnumerable<ServedObject>> Of)
+internal sealed record ServedKind(string Group, string Plural, string Kind, bool IsNamespaced, ImmutableArray<string> ShortNames, ImmutableArray<Column> Columns, Func<ClusterSnapshot, ImmutableArray<ConfigMap>, IEnumerable<ServedObject>> Of)
 {
     /// <summary>What objects call group and version.</summary>
     public string ApiVersion => Group.Length == 0 ? "v1" : $"{Group}/v1";
@@ -47,17 +47,18 @@ internal sealed record ServedKind(string Group, string Plural, string Kind, bool
     /// <summary>All that there are. Deployments and the DaemonSet of kube-proxy stand for what a lab does in their place.</summary>
     public static ImmutableArray<ServedKind> All { get; } =
     [
-        new("", "services", "Service", true, ["svc"], [new("Type"), new("Cluster-IP"), new("External-IP"), new("Port(s)"), new("Selector", 1)], c => c.Services.Select(Served)),
-        new("", "pods", "Pod", true, ["po"], [new("Ready"), new("Status"), new("Restarts"), new("IP", 1), new("Node", 1)], c => c.Pods.Select(Served)),
-        new("", "nodes", "Node", false, ["no"], [new("Status"), new("Roles"), new("Internal-IP", 1)], c => c.Nodes.Select(Served)),
-        new("", "namespaces", "Namespace", false, ["ns"], [new("Status")], Namespaces),
-        new("discovery.k8s.io", "endpointslices", "EndpointSlice", true, [], [new("AddressType"), new("Ports"), new("Endpoints")], c => c.EndpointSlices.Select(Served)),
-        new("networking.k8s.io", "networkpolicies", "NetworkPolicy", true, ["netpol"], [new("Pod-Selector")], _ => []),
-        new("", "events", "Event", true, ["ev"], [new("Reason")], _ => []),
-        new("apps", "deployments", "Deployment", true, ["deploy"], [new("Ready"), new("Up-to-date"), new("Available")], Deployments),
-        new("apps", "statefulsets", "StatefulSet", true, ["sts"], [new("Ready")], _ => []),
-        new("apps", "replicasets", "ReplicaSet", true, ["rs"], [new("Ready")], _ => []),
-        new("apps", "daemonsets", "DaemonSet", true, ["ds"], [new("Desired"), new("Ready")], c => [KubeProxy(c)]),
+        new("", "services", "Service", true, ["svc"], [new("Type"), new("Cluster-IP"), new("External-IP"), new("Port(s)"), new("Selector", 1)], (c, _) => c.Services.Select(Served)),
+        new("", "pods", "Pod", true, ["po"], [new("Ready"), new("Status"), new("Restarts"), new("IP", 1), new("Node", 1)], (c, _) => c.Pods.Select(Served)),
+        new("", "nodes", "Node", false, ["no"], [new("Status"), new("Roles"), new("Internal-IP", 1)], (c, _) => c.Nodes.Select(Served)),
+        new("", "namespaces", "Namespace", false, ["ns"], [new("Status")], (c, _) => Namespaces(c)),
+        new("", "configmaps", "ConfigMap", true, ["cm"], [new("Data")], (_, maps) => maps.Select(Served)),
+        new("discovery.k8s.io", "endpointslices", "EndpointSlice", true, [], [new("AddressType"), new("Ports"), new("Endpoints")], (c, _) => c.EndpointSlices.Select(Served)),
+        new("networking.k8s.io", "networkpolicies", "NetworkPolicy", true, ["netpol"], [new("Pod-Selector")], (_, _) => []),
+        new("", "events", "Event", true, ["ev"], [new("Reason")], (_, _) => []),
+        new("apps", "deployments", "Deployment", true, ["deploy"], [new("Ready"), new("Up-to-date"), new("Available")], (c, _) => Deployments(c)),
+        new("apps", "statefulsets", "StatefulSet", true, ["sts"], [new("Ready")], (_, _) => []),
+        new("apps", "replicasets", "ReplicaSet", true, ["rs"], [new("Ready")], (_, _) => []),
+        new("apps", "daemonsets", "DaemonSet", true, ["ds"], [new("Desired"), new("Ready")], (c, _) => [KubeProxy(c)]),
     ];
 
     private static ServedObject Served(Service s) => new(s.Metadata, v => Json(s with { Metadata = s.Metadata with { ResourceVersion = v } }, ObjectWriter.Write),
@@ -70,19 +71,21 @@ internal sealed record ServedKind(string Group, string Plural, string Kind, bool
 
     private static ServedObject Served(Pod p) => new(p.Metadata, v => Json(p with { Metadata = p.Metadata with { ResourceVersion = v } }, ObjectWriter.Write),
     [
-        string.Create(CultureInfo.InvariantCulture, $"{p.Status.ContainerStatuses.Count(c => c.Ready)}/{p.Spec.Containers.Length}"),
-        p.Status.ContainerStatuses.Select(c => c.State.Waiting?.Reason).FirstOrDefault(r => r is not null) ?? p.Status.Phase ?? "Unknown",
-        string.Create(CultureInfo.InvariantCulture, $"{p.Status.ContainerStatuses.Sum(c => c.RestartCount)}"), p.Status.PodIP ?? "<none>", p.Spec.NodeName ?? "<none>",
+        string.Create(CultureInfo.InvariantCulture, $"{p.Status.ContainerStatuses.Count((c, _) => c.Ready)}/{p.Spec.Containers.Length}"),
+        p.Status.ContainerStatuses.Select((c, _) => c.State.Waiting?.Reason).FirstOrDefault(r => r is not null) ?? p.Status.Phase ?? "Unknown",
+        string.Create(CultureInfo.InvariantCulture, $"{p.Status.ContainerStatuses.Sum((c, _) => c.RestartCount)}"), p.Status.PodIP ?? "<none>", p.Spec.NodeName ?? "<none>",
     ])
     {
         Fields = ImmutableDictionary<string, string?>.Empty.Add("spec.nodeName", p.Spec.NodeName).Add("status.phase", p.Status.Phase),
     };
 
     private static ServedObject Served(Node n) => new(n.Metadata, v => Json(n with { Metadata = n.Metadata with { ResourceVersion = v } }, ObjectWriter.Write),
-        [n.Status.Conditions.Any(c => c is { Type: "Ready", Status: "True" }) ? "Ready" : "NotReady", "<none>", n.Status.Addresses.FirstOrDefault(a => a.Type == "InternalIP")?.Address ?? "<none>"]);
+        [n.Status.Conditions.Any((c, _) => c is { Type: "Ready", Status: "True" }) ? "Ready" : "NotReady", "<none>", n.Status.Addresses.FirstOrDefault(a => a.Type == "InternalIP")?.Address ?? "<none>"]);
 
     private static ServedObject Served(EndpointSlice s) => new(s.Metadata, v => Json(s with { Metadata = s.Metadata with { ResourceVersion = v } }, ObjectWriter.Write),
         [s.AddressType, Or([.. s.Ports.Select(p => p.Port?.ToString(CultureInfo.InvariantCulture) ?? "*")]), Or([.. s.Endpoints.SelectMany(e => e.Addresses)])]);
+
+    private static ServedObject Served(ConfigMap m) => new(m.Metadata, v => Json(m with { Metadata = m.Metadata with { ResourceVersion = v } }, ObjectWriter.Write), [m.Data.Count.ToString(CultureInfo.InvariantCulture)]);
 
     private static IEnumerable<ServedObject> Namespaces(ClusterSnapshot cluster)
         => cluster.Services.Select(s => s.Metadata.Namespace).Concat(cluster.Pods.Select(p => p.Metadata.Namespace)).Append("default").Append("kube-system").OfType<string>().Distinct().Select(name =>

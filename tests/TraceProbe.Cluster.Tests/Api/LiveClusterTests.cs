@@ -61,6 +61,50 @@ public class LiveClusterTests
     }
 
     [Fact]
+    public async Task ConfigMaps_AreReadByNameAndAgain_AndStayKnownWhileTheServerHasTrouble()
+    {
+        await using var server = await ScriptedApiServer.StartAsync();
+        Fill(server, 2);
+        var (answer, asked) = ((Status: 200, Version: 1, Cidr: "10.244.0.0/16"), 0);
+        server.Instead = async context =>
+        {
+            if (!context.Request.Path.Value!.EndsWith("/configmaps/kube-proxy", StringComparison.Ordinal))
+            {
+                return false;
+            }
+
+            context.Request.Path.Value.ShouldBe("/api/v1/namespaces/kube-system/configmaps/kube-proxy");
+            Interlocked.Increment(ref asked);
+            context.Response.StatusCode = answer.Status;
+            await context.Response.WriteAsync($$$"""{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"kube-proxy","namespace":"kube-system","resourceVersion":"{{{answer.Version}}}"},"data":{"config.conf":"kind: KubeProxyConfiguration\nclusterCIDR: {{{answer.Cidr}}}\n"}}""", Token);
+            return true;
+        };
+        using var client = new ApiClient(server.Server, Impatient with { SettingsPeriod = TimeSpan.FromMilliseconds(10), Attempts = 1 });
+        await using var live = await LiveCluster.FollowAsync(client, Token);
+        live.Current.Settings.KubeProxy!.ClusterCidrs.ShouldBe(["10.244.0.0/16"]);
+        var before = live.Current;
+        await AskedAgain();
+        live.Current.Settings.ShouldBeSameAs(before.Settings, "nothing has changed");
+
+        answer = (200, 2, "10.1.0.0/16");
+        await UntilAsync(() => live.Current.Settings.KubeProxy?.ClusterCidrs[0] == "10.1.0.0/16", "a changed one is read");
+        answer = (500, 3, "");
+        await AskedAgain();
+        live.Current.Settings.KubeProxy!.ClusterCidrs.ShouldBe(["10.1.0.0/16"]);
+        answer = (200, 4, "[");
+        await UntilAsync(() => live.Current.Unread.Any(u => u.What == "configmap/kube-system/kube-proxy"), "a broken one is told");
+        live.Current.Settings.KubeProxy.ShouldBeNull("what it says now is not known");
+        answer = (404, 5, "");
+        await UntilAsync(() => live.Current.Unread.IsEmpty, "one that is gone is nothing to tell");
+
+        async Task AskedAgain()
+        {
+            var so = Volatile.Read(ref asked);
+            await UntilAsync(() => Volatile.Read(ref asked) > so + 2, "it is read again");
+        }
+    }
+
+    [Fact]
     public async Task OnlyOneNamespaceAllowed_ItIsReadAndFollowed_AndTheRestNamedAsUnread()
     {
         await using var server = await ScriptedApiServer.StartAsync();
