@@ -411,6 +411,12 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
         var mark = $"{Url.IPv4}/{Guid.NewGuid():N}";
         // As a terminal does, which sends Ctrl-C to the command and to us.
         using var run = Lab.Start("setsid", ScenarioLab.TraceProbe, "run", "--from", "pod/ubuntu", "-o", "json", "--", "curl", "-sS", mark);
+        // On a busy machine it takes a while until there is anything to interrupt.
+        for (var attempt = 0; attempt < 2000 && !run.HasExited && !Directory.GetDirectories("/proc").Any(p => CommandLineOf(p).StartsWith("curl\0", StringComparison.Ordinal) && CommandLineOf(p).Contains(mark)); attempt++)
+        {
+            await Task.Delay(10);
+        }
+
         var outcome = await Interrupt(run, $"-{run.Id}");
 
         outcome.Verdict.Class.ShouldBe(FailureClass.ProxyRulesMissing);

@@ -195,7 +195,7 @@ public sealed record Scene
 
     private static string? NoNamespace(ClusterSnapshot objects, string ns)
         => !objects.IsRead("namespaces") || objects.Namespaces.IsEmpty || objects.FindNamespace(ns) is not null ? null
-            : $"There is no namespace {ns}.{(NearestNames.Of(ns, objects.Namespaces.Select(n => n.Metadata.Name)) is [_, ..] near ? $" The nearest: {string.Join(", ", near)}." : "")}";
+            : $"There is no namespace {ns}.{(NearestNames.Of(ns, objects.Namespaces.Select(n => n.Metadata.Name)) is [_, ..] near ? $" The nearest: {string.Join(", ", near)}." : $" There {(objects.Namespaces.Length == 1 ? "is" : "are")} {string.Join(", ", objects.Namespaces.Take(6).Select(n => n.Metadata.Name))}{(objects.Namespaces.Length > 6 ? ", …" : "")}.")}";
 
     /// <summary>Opens the network namespace that <c>netns:NAME</c> or <c>netns:/PATH</c> names.</summary>
     /// <exception cref="SessionException">There is none of that name.</exception>

@@ -136,13 +136,23 @@ public sealed class ApiClient : IDisposable
         {
             if (inner is AuthenticationException)
             {
-                return $"No trust in the API server {where} ({from}): {inner.Message} Look at the cluster's certificate-authority and tls-server-name.";
+                return $"No trust in the API server {where} ({from}): {Distrust(inner.Message)} Look at the cluster's certificate-authority and tls-server-name.";
             }
         }
 
         var why = e is OperationCanceledException ? "it did not answer in time." : $"{e.InnerException?.Message ?? e.Message}{(e.Message.EndsWith('.') ? "" : ".")}";
-        return $"The API server {where} ({from}) cannot be reached: {why} Is it the right context, and does kubectl get there?";
+        var tls = Server.Url.Scheme == Uri.UriSchemeHttp && e is not OperationCanceledException && e.Message.Contains("ended prematurely", StringComparison.Ordinal) ? " The kubeconfig says http://; does the server speak https://?" : "";
+        return $"The API server {where} ({from}) cannot be reached: {why}{tls} Is it the right context, and does kubectl get there?";
     }
+
+    // The framework ends its sentence with X509ChainStatusFlags or SslPolicyErrors.
+    private string Distrust(string message) => message switch
+    {
+        _ when message.Contains("RemoteCertificateNameMismatch", StringComparison.Ordinal) => $"its certificate is not for {Server.TlsServerName ?? Server.Url.Host}.",
+        _ when message.Contains("UntrustedRoot", StringComparison.Ordinal) || message.Contains("PartialChain", StringComparison.Ordinal) => "nobody who is trusted here has signed its certificate.",
+        _ when message.Contains("NotTimeValid", StringComparison.Ordinal) => "its certificate has expired, or is not valid yet.",
+        _ => message.EndsWith('.') ? message : $"{message}.",
+    };
 
     private async Task<ApiException> ErrorAsync(HttpResponseMessage answer, CancellationToken cancellation)
     {

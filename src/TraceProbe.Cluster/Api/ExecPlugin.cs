@@ -76,7 +76,7 @@ internal sealed class ExecPlugin
         }
         catch (Exception e) when (e is Win32Exception or IOException or InvalidOperationException)
         {
-            throw new ApiException($"The credential plugin {Command} of the kubeconfig could not be started: {e.Message}{(InstallHint is null ? " Install it, or use another context." : $" {InstallHint.Trim()}")}", e);
+            throw new ApiException($"The credential plugin {Command} of the kubeconfig could not be started: {(e is Win32Exception { NativeErrorCode: 2 } ? "there is no such program." : e.Message.EndsWith('.') ? e.Message : $"{e.Message}.")}{(InstallHint is null ? " Install it, or use another context." : $" {InstallHint.Trim()}")}", e);
         }
 
         using var own = process;

@@ -71,16 +71,16 @@ internal sealed record ServedKind(string Group, string Plural, string Kind, bool
 
     private static ServedObject Served(Pod p) => new(p.Metadata, v => Json(p with { Metadata = p.Metadata with { ResourceVersion = v } }, ObjectWriter.Write),
     [
-        string.Create(CultureInfo.InvariantCulture, $"{p.Status.ContainerStatuses.Count((c, _) => c.Ready)}/{p.Spec.Containers.Length}"),
-        p.Status.ContainerStatuses.Select((c, _) => c.State.Waiting?.Reason).FirstOrDefault(r => r is not null) ?? p.Status.Phase ?? "Unknown",
-        string.Create(CultureInfo.InvariantCulture, $"{p.Status.ContainerStatuses.Sum((c, _) => c.RestartCount)}"), p.Status.PodIP ?? "<none>", p.Spec.NodeName ?? "<none>",
+        string.Create(CultureInfo.InvariantCulture, $"{p.Status.ContainerStatuses.Count(c => c.Ready)}/{p.Spec.Containers.Length}"),
+        p.Status.ContainerStatuses.Select(c => c.State.Waiting?.Reason).FirstOrDefault(r => r is not null) ?? p.Status.Phase ?? "Unknown",
+        string.Create(CultureInfo.InvariantCulture, $"{p.Status.ContainerStatuses.Sum(c => c.RestartCount)}"), p.Status.PodIP ?? "<none>", p.Spec.NodeName ?? "<none>",
     ])
     {
         Fields = ImmutableDictionary<string, string?>.Empty.Add("spec.nodeName", p.Spec.NodeName).Add("status.phase", p.Status.Phase),
     };
 
     private static ServedObject Served(Node n) => new(n.Metadata, v => Json(n with { Metadata = n.Metadata with { ResourceVersion = v } }, ObjectWriter.Write),
-        [n.Status.Conditions.Any((c, _) => c is { Type: "Ready", Status: "True" }) ? "Ready" : "NotReady", "<none>", n.Status.Addresses.FirstOrDefault(a => a.Type == "InternalIP")?.Address ?? "<none>"]);
+        [n.Status.Conditions.Any(c => c is { Type: "Ready", Status: "True" }) ? "Ready" : "NotReady", "<none>", n.Status.Addresses.FirstOrDefault(a => a.Type == "InternalIP")?.Address ?? "<none>"]);
 
     private static ServedObject Served(EndpointSlice s) => new(s.Metadata, v => Json(s with { Metadata = s.Metadata with { ResourceVersion = v } }, ObjectWriter.Write),
         [s.AddressType, Or([.. s.Ports.Select(p => p.Port?.ToString(CultureInfo.InvariantCulture) ?? "*")]), Or([.. s.Endpoints.SelectMany(e => e.Addresses)])]);
