@@ -115,22 +115,23 @@ public sealed class PodsOnThisNodeTests : IDisposable
     {
         var pod = PodCalled("stays");
         var stays = Start(pod, "kubepods/besteffort/pod{0}/" + Sandbox, "pause", own: true);
-        using var stop = new CancellationTokenSource();
-        var churn = Task.Run(() =>
+        var isOver = 0;
+        var churn = new Thread(() =>
         {
-            while (!stop.IsCancellationRequested)
+            while (Volatile.Read(ref isOver) == 0)
             {
                 using var gone = Process.Start(new ProcessStartInfo("true"))!;
                 gone.WaitForExit();
             }
         });
+        churn.Start();
         for (var look = 0; look < 30; look++)
         {
             PodsOf(pod).ShouldHaveSingleItem().NetNs.ShouldBe(NetNsOf(stays));
         }
 
-        stop.Cancel();
-        churn.Wait();
+        Volatile.Write(ref isOver, 1);
+        churn.Join();
     }
 
     [Fact]

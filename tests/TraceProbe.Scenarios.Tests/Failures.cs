@@ -414,7 +414,7 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
         // On a busy machine it takes a while until there is anything to interrupt.
         for (var attempt = 0; attempt < 2000 && !run.HasExited && !Directory.GetDirectories("/proc").Any(p => CommandLineOf(p).StartsWith("curl\0", StringComparison.Ordinal) && CommandLineOf(p).Contains(mark)); attempt++)
         {
-            await Task.Delay(10);
+            await Task.Delay(10, TestContext.Current.CancellationToken);
         }
 
         var outcome = await Interrupt(run, $"-{run.Id}");
