@@ -1,3 +1,6 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Net;
+using OpenTelemetry.Exporter;
 using TraceProbe.Agent.Alerts;
 
 namespace TraceProbe.Agent;
@@ -31,8 +34,20 @@ public sealed class AgentSettings
     /// <summary>The most recordings of failures that are kept, the newest; 0 keeps none.</summary>
     public int Recordings { get; set; } = 200;
 
+    /// <summary>Who may ask what it knows, and how.</summary>
+    public ApiSettings Api { get; set; } = new();
+
+    /// <summary>Where <c>/metrics</c>, <c>/healthz</c> and <c>/readyz</c> are served, in plain HTTP and to anybody: <c>ADDRESS:PORT</c>, or <c>:PORT</c> for all addresses; nowhere when it is null.</summary>
+    public string? Metrics { get; set; }
+
     /// <summary>The kernel's ring of events, in bytes.</summary>
     public int RingBytes { get; set; } = 16 << 20;
+
+    /// <summary>The unix socket that is listened on; null for none.</summary>
+    internal string? SocketPath => Api.Socket is { Length: 0 } ? null : Api.Socket ?? Path.Combine(State, "agent.sock");
+
+    /// <summary>Where baselines are kept.</summary>
+    internal string BaselineFolder => Path.Combine(State, "baselines");
 
     /// <summary>What is wrong with it, each a sentence that says what to do; empty when nothing is.</summary>
     public IEnumerable<string> Errors()
@@ -73,6 +88,19 @@ public sealed class AgentSettings
             yield return $"otlp.protocol: '{Otlp.Protocol}' is neither grpc nor http.";
         }
 
+        foreach (var (name, value) in new[] { ("metrics", Metrics), ("api.listen", Api.Listen) })
+        {
+            if (value is not null && !ApiSettings.TryParse(value, out _))
+            {
+                yield return $"{name}: '{value}' is no address to listen on; write it as 0.0.0.0:9464, [::]:9464 or :9464.";
+            }
+        }
+
+        if ((Api.Certificate is null) != (Api.Key is null))
+        {
+            yield return "api.certificate and api.key go together: a certificate and its private key, as PEM files.";
+        }
+
         if (Recordings is < 0 or > 100_000)
         {
             yield return $"recordings: {Recordings} is not from 0 to 100000.";
@@ -90,6 +118,26 @@ public sealed class SamplingSettings
 {
     /// <summary>Of how many new connections to a Service one is followed in full; of the others only what tells how they went. Lots are drawn in the kernel.</summary>
     public int OneIn { get; set; } = 20;
+}
+
+/// <summary>Who may ask an agent, and how.</summary>
+public sealed class ApiSettings
+{
+    /// <summary>Where it listens with TLS, for whoever has a bearer token of the cluster: <c>ADDRESS:PORT</c>, or <c>:PORT</c> for all addresses; nowhere when it is null.</summary>
+    public string? Listen { get; set; }
+
+    /// <summary>Its certificate, a PEM file; one is made and signed by itself without it.</summary>
+    public string? Certificate { get; set; }
+
+    /// <summary>The private key to it, a PEM file.</summary>
+    public string? Key { get; set; }
+
+    /// <summary>The unix socket for root of this node; <c>agent.sock</c> in the folder of its state without it, none when it is empty.</summary>
+    public string? Socket { get; set; }
+
+    /// <summary>Reads <c>ADDRESS:PORT</c>; without an address all are meant.</summary>
+    internal static bool TryParse(string text, [NotNullWhen(true)] out IPEndPoint? listen)
+        => IPEndPoint.TryParse(text.StartsWith(':') ? $"[::]{text}" : text, out listen) && listen.Port != 0;
 }
 
 /// <summary>A webhook.</summary>
@@ -116,5 +164,18 @@ public sealed class OtlpSettings
     {
         var endpoint = Uri.TryCreate(url, UriKind.Absolute, out var uri) ? uri : new Uri(url, UriKind.Relative);
         return new OtlpSettings { Endpoint = endpoint, Protocol = endpoint.IsAbsoluteUri && (endpoint.Port == 4318 || endpoint.AbsolutePath != "/") ? "http" : "grpc" };
+    }
+
+    /// <summary>The exporter's options for one kind of signal. A path of the URL is that of spans, and the others' lie beside it.</summary>
+    /// <param name="path">Where OTLP/HTTP has that kind, as <c>/v1/traces</c> (OTLP specification, "OTLP/HTTP Request"); gRPC needs none.</param>
+    internal OtlpExporterOptions OptionsFor(string path)
+    {
+        var isHttp = Protocol == "http";
+        return new OtlpExporterOptions
+        {
+            // Given here and not by the environment, the path has to be named (OTLP exporter specification, "Endpoint URLs for OTLP/HTTP").
+            Endpoint = !isHttp ? Endpoint! : Endpoint!.AbsolutePath == "/" ? new Uri(Endpoint, path) : new Uri(Endpoint.AbsoluteUri.Replace("/v1/traces", path, StringComparison.Ordinal)),
+            Protocol = isHttp ? OtlpExportProtocol.HttpProtobuf : OtlpExportProtocol.Grpc,
+        };
     }
 }

@@ -39,4 +39,10 @@ public sealed class FailureFiles(string folder, int most)
 
         return path;
     }
+
+    /// <summary>The names of those that are kept, the newest first.</summary>
+    public IReadOnlyList<string> Names() => !Directory.Exists(folder) ? [] : [.. Directory.GetFiles(folder, $"*{RecordingArchive.Extension}").Select(f => Path.GetFileName(f)).OrderDescending(StringComparer.Ordinal)];
+
+    /// <summary>Where one of them is; null when there is none of that name.</summary>
+    public string? PathOf(string name) => Names().Contains(name, StringComparer.Ordinal) ? Path.Combine(folder, name) : null;
 }

@@ -4,6 +4,7 @@ using System.Threading.Channels;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using TraceProbe.Agent.Alerts;
+using TraceProbe.Agent.Api;
 using TraceProbe.Agent.Baselines;
 using TraceProbe.Agent.Sessions;
 using TraceProbe.Agent.Telemetry;
@@ -11,6 +12,7 @@ using TraceProbe.Agent.Watching;
 using TraceProbe.Capture;
 using TraceProbe.Capture.Bpf;
 using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Recordings;
 
@@ -36,10 +38,14 @@ public sealed partial class NodeAgent : BackgroundService
 
     private const int MostKinds = 10_000;
     private const int MostExamples = 64;
+    private const int MostRecent = 500;
 
     private static readonly TimeSpan LookAround = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan StoreEvery = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan CloserLook = TimeSpan.FromSeconds(10);
+
+    // Judging an attempt takes milliseconds, reading a large node's rules a second.
+    private static readonly TimeSpan StuckAfter = TimeSpan.FromSeconds(60);
 
     private readonly AgentSettings _settings;
     private readonly Func<Scene> _scene;
@@ -52,6 +58,14 @@ public sealed partial class NodeAgent : BackgroundService
     private readonly LearnedBaselines _baselines;
     private readonly Dictionary<(string Service, string Client), long> _lookedAt = [];
     private readonly Dictionary<AlertKey, Outcome> _examples = [];
+    private readonly AgentMetrics _metrics;
+    private readonly Queue<FailureMessage> _recent = new();
+    private readonly DateTimeOffset _since = TimeProvider.System.GetUtcNow();
+    private string _name;
+    private volatile string? _away;
+    private volatile IReadOnlyList<AlertMessage> _open = [];
+    private long _judgedAt = Environment.TickCount64;
+    private CancellationToken _stopping;
     private AlertBook _alerts = null!;
     private Surroundings _around = null!;
     private KernelObserver _observer = null!;
@@ -62,23 +76,76 @@ public sealed partial class NodeAgent : BackgroundService
     /// <param name="settings">What it is told.</param>
     /// <param name="scene">Gives the scene as it is now.</param>
     /// <param name="sinks">Who is told of alerts.</param>
+    /// <param name="failures">Where recordings of failures are kept.</param>
+    /// <param name="metrics">What is counted.</param>
     /// <param name="log">Where it says what it does.</param>
-    public NodeAgent(AgentSettings settings, Func<Scene> scene, IEnumerable<IAlertSink> sinks, ILogger<NodeAgent> log)
+    public NodeAgent(AgentSettings settings, Func<Scene> scene, IEnumerable<IAlertSink> sinks, FailureFiles failures, AgentMetrics metrics, ILogger<NodeAgent> log)
     {
         ArgumentNullException.ThrowIfNull(settings);
         ArgumentNullException.ThrowIfNull(sinks);
-        (_settings, _scene, _log) = (settings, scene, log);
+        ArgumentNullException.ThrowIfNull(metrics);
+        (_settings, _scene, _failures, _metrics, _log) = (settings, scene, failures, metrics, log);
+        _name = settings.Node ?? Environment.MachineName;
         _sinks.AddRange(sinks.Select(s => new SinkQueue(s, log)));
-        _failures = new FailureFiles(Path.Combine(settings.State, "failures"), settings.Recordings);
-        _baselines = new LearnedBaselines(Path.Combine(settings.State, "baselines"), LogDamaged);
+        _baselines = new LearnedBaselines(settings.BaselineFolder, LogDamaged);
+        metrics.Count("traceprobe.events.lost", "Events that the kernel could not hand over.", () => _table?.Lost ?? 0);
+        metrics.Count("traceprobe.attempts.shed", "Attempts there was no room for.", () => _table?.Shed ?? 0);
+        metrics.Count("traceprobe.attempts.not_judged", "Attempts that there was no time to judge.", () => Interlocked.Read(ref _notJudged));
+        metrics.Gauge("traceprobe.attempts.open", "Attempts under way.", () => _table?.Open ?? 0);
+        metrics.Gauge("traceprobe.alerts.open", "Alerts that are open.", () => _open.Count);
+        metrics.Count("traceprobe.alerts.unsent", "Changes of alerts that gave way since their receiver was away.", () => _sinks.Sum(s => s.Dropped));
+        metrics.Count("traceprobe.alerts.send_failures", "How often a receiver of alerts could not be told.", () => _sinks.Sum(s => s.Failed));
+        metrics.Gauge("traceprobe.cluster.away", "1 while it goes on with the cluster's objects as they were known last.", () => _away is null ? 0 : 1);
     }
+
+    /// <summary>What happens, as it does.</summary>
+    public LiveFeed Feed { get; } = new();
+
+    /// <summary>Whether the kernel's programs are loaded and read.</summary>
+    public bool IsWatching { get; private set; }
+
+    /// <summary>Whether it goes on judging.</summary>
+    public bool IsAlive => Environment.TickCount64 - Interlocked.Read(ref _judgedAt) < StuckAfter.TotalMilliseconds;
+
+    /// <summary>The alerts that are open.</summary>
+    public IReadOnlyList<AlertMessage> OpenAlerts => _open;
+
+    /// <summary>The last connections that were diagnosed, the newest first.</summary>
+    public IReadOnlyList<FailureMessage> RecentFailures
+    {
+        get
+        {
+            lock (_recent)
+            {
+                return [.. _recent.Reverse()];
+            }
+        }
+    }
+
+    /// <summary>How it is.</summary>
+    public AgentMessage Message => new()
+    {
+        Program = typeof(NodeAgent).Assembly.GetName().Version?.ToString(3) ?? "0",
+        Node = _name,
+        Since = _since,
+        Places = [.. Volatile.Read(ref _around)?.Scene.Places.Select(p => p.Name) ?? []],
+        Away = _away,
+        Open = _table?.Open ?? 0,
+        Lost = _table?.Lost ?? 0,
+        Shed = _table?.Shed ?? 0,
+        NotJudged = Interlocked.Read(ref _notJudged),
+    };
+
+    /// <summary>Told when it stops.</summary>
+    internal CancellationToken Stopping => _stopping;
 
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
+        _stopping = stoppingToken;
         _around = new Surroundings(_scene(), _settings.Node);
-        var name = _settings.Node ?? _around.Scene.Places.FirstOrDefault(p => p.Kind == PlaceKind.Node)?.Node ?? Environment.MachineName;
-        _alerts = new AlertBook(name, _settings.Alerts);
+        _name = _settings.Node ?? _around.Scene.Places.FirstOrDefault(p => p.Kind == PlaceKind.Node)?.Node ?? Environment.MachineName;
+        _alerts = new AlertBook(_name, _settings.Alerts);
         _table = new AttemptTable(
             address => Volatile.Read(ref _around).IsService(address),
             netNs => Volatile.Read(ref _around).SearchOf(netNs),
@@ -86,7 +153,7 @@ public sealed partial class NodeAgent : BackgroundService
             Sort);
         using (_observer = Open())
         {
-            LogWatching(name, _around.ServiceAddresses.Count, _around.Scene.Places.Length, _observer.OpenTime.TotalMilliseconds);
+            LogWatching(_name, _around.ServiceAddresses.Count, _around.Scene.Places.Length, _observer.OpenTime.TotalMilliseconds);
 
             // When one of them cannot go on, none does: half an agent would say that all is well.
             using var ending = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken);
@@ -97,7 +164,9 @@ public sealed partial class NodeAgent : BackgroundService
                 FollowAsync(ending.Token),
                 .. _sinks.Select(s => s.RunAsync(ending.Token)),
             ];
+            IsWatching = true;
             await Task.WhenAny(parts).ConfigureAwait(false);
+            IsWatching = false;
             await ending.CancelAsync().ConfigureAwait(false);
             await Task.WhenAll(parts).ConfigureAwait(false);
         }
@@ -128,7 +197,7 @@ public sealed partial class NodeAgent : BackgroundService
         var next = 0L;
         while (!stopping.IsCancellationRequested)
         {
-            _observer.Poll(_table.Add, TimeSpan.FromMilliseconds(100));
+            _observer.Poll(Take, TimeSpan.FromMilliseconds(100));
             if (BootClock.Now is var now && now >= next)
             {
                 _table.Advance(now);
@@ -139,6 +208,17 @@ public sealed partial class NodeAgent : BackgroundService
         // What is over by now still counts.
         _table.Advance(BootClock.Now + 500_000_000);
         _symptomatic.Writer.TryComplete();
+    }
+
+    private void Take(in NetworkEvent e)
+    {
+        // What a socket still holds when it closes is no loss.
+        if (e.Kind == EventKind.PacketDropped && e.DropReason != "QUEUE_PURGE")
+        {
+            _metrics.Dropped(e);
+        }
+
+        _table.Add(e);
     }
 
     private void Sort(Attempt attempt)
@@ -158,6 +238,7 @@ public sealed partial class NodeAgent : BackgroundService
         var stored = TimeProvider.System.GetUtcNow();
         while (!stopping.IsCancellationRequested)
         {
+            Interlocked.Exchange(ref _judgedAt, Environment.TickCount64);
             var around = Volatile.Read(ref _around);
             var waited = false;
             if (_symptomatic.Reader.TryRead(out var attempt))
@@ -166,6 +247,8 @@ public sealed partial class NodeAgent : BackgroundService
                 {
                     if (diagnostician.Judge(attempt, around, (client, service) => _baselines.Find(client, service)?.Journey) is { } outcome)
                     {
+                        _metrics.Attempted(around.LabelOf(attempt), outcome.Class);
+                        Measure(attempt);
                         Take(outcome);
                     }
                 }
@@ -189,6 +272,8 @@ public sealed partial class NodeAgent : BackgroundService
                 {
                     Tell(change);
                 }
+
+                _open = [.. _alerts.Open.Select(AlertMessage.Of)];
             }
 
             if (now - stored >= StoreEvery)
@@ -225,9 +310,11 @@ public sealed partial class NodeAgent : BackgroundService
         var clock = new ClockAnchor(BootClock.Now, TimeProvider.System.GetUtcNow());
         var at = clock.WallAt(healthy.StartNanoseconds);
         var baseline = _baselines.Of(client, service, destination.Address.IsIPv4 ? 4 : 6);
+        Measure(healthy);
         if (baseline.Learn(healthy, at) is var (slow, sentence))
         {
             var info = FailureClassInfo.Of(slow);
+            _metrics.Attempted(around.LabelOf(healthy), slow);
             var verdict = new Verdict { Class = slow, Stage = info.Stage, Sentence = sentence, Confidence = Confidence.Certain, Mend = new Mend(info.Mend, null) };
             if (_alerts.Failed(new AlertKey(slow, service, client), at, verdict, () => Keep(diagnostician.Compose(healthy, around, clock), null)) is { } opened)
             {
@@ -237,6 +324,7 @@ public sealed partial class NodeAgent : BackgroundService
             return;
         }
 
+        _metrics.Attempted(around.LabelOf(healthy), FailureClass.Healthy);
         Succeeded(service, client, at);
         if (healthy.IsBrief || !IsDue(service, client))
         {
@@ -250,6 +338,19 @@ public sealed partial class NodeAgent : BackgroundService
         {
             (baseline.Journey, baseline.IsDirty) = (Diagnose.ToBaseline("learned", recording, report), true);
             baseline.TraceParent = trace is { } root ? $"00-{root.TraceId}-{root.SpanId}-01" : baseline.TraceParent;
+        }
+    }
+
+    private void Measure(Attempt attempt)
+    {
+        if (attempt.Lookup is { ResolvedNanoseconds: { } answered } lookup)
+        {
+            _metrics.LookedUp(TimeSpan.FromTicks((answered - lookup.StartNanoseconds) / 100));
+        }
+
+        if (attempt is { Asked: not null, EstablishedNanoseconds: { } established })
+        {
+            _metrics.Connected(TimeSpan.FromTicks(Math.Max(0, established - attempt.StartNanoseconds) / 100));
         }
     }
 
@@ -285,10 +386,16 @@ public sealed partial class NodeAgent : BackgroundService
 
     private void Take(Outcome outcome)
     {
+        ActivityContext? trace = null;
         if (outcome.Recording is { } recording)
         {
             var healthy = _baselines.Find(outcome.Client, outcome.Service)?.TraceParent;
-            _spans.Emit(recording, outcome.Report!, ActivityContext.TryParse(healthy, null, isRemote: true, out var root) ? root : null);
+            trace = _spans.Emit(recording, outcome.Report!, ActivityContext.TryParse(healthy, null, isRemote: true, out var root) ? root : null);
+        }
+
+        if (outcome.Class is not (FailureClass.Healthy or FailureClass.SlowerThanBaseline) && outcome.Report is { } report)
+        {
+            Show(outcome, report, trace);
         }
 
         switch (outcome.Class)
@@ -318,6 +425,32 @@ public sealed partial class NodeAgent : BackgroundService
 
                 break;
         }
+    }
+
+    private void Show(Outcome outcome, Report report, ActivityContext? trace)
+    {
+        var failure = new FailureMessage
+        {
+            At = outcome.At,
+            Node = _name,
+            Class = FailureClassInfo.Of(outcome.Class).Name,
+            Service = outcome.Service,
+            Client = outcome.Client,
+            Sentence = outcome.Class == report.Verdict.Class ? report.Verdict.Sentence : "Events were lost while it was under way, so what looks like a failure may be what was not seen.",
+            MendCommand = outcome.Class == report.Verdict.Class ? report.Verdict.Mend?.Command : null,
+            TraceId = trace?.TraceId.ToHexString(),
+        };
+        lock (_recent)
+        {
+            if (_recent.Count == MostRecent)
+            {
+                _recent.Dequeue();
+            }
+
+            _recent.Enqueue(failure);
+        }
+
+        Feed.Publish(new LiveMessage { Failure = failure });
     }
 
     // One that was diagnosed by itself, until enough others have come to make an alert of it.
@@ -372,6 +505,11 @@ public sealed partial class NodeAgent : BackgroundService
             LogResolved(name, alert.Key.Client, alert.Key.Service, string.Create(CultureInfo.InvariantCulture, $"{alert.Count} of {alert.Attempts}"), alert.LastSeen - alert.FirstSeen);
         }
 
+        if (change.Event != AlertEvent.Continues)
+        {
+            Feed.Publish(new LiveMessage { Alert = AlertMessage.Of(change) });
+        }
+
         foreach (var sink in _sinks)
         {
             sink.Add(change);
@@ -383,7 +521,6 @@ public sealed partial class NodeAgent : BackgroundService
     private async Task FollowAsync(CancellationToken stopping)
     {
         using var timer = new PeriodicTimer(LookAround);
-        var isAway = false;
         try
         {
             while (await timer.WaitForNextTickAsync(stopping).ConfigureAwait(false))
@@ -396,17 +533,21 @@ public sealed partial class NodeAgent : BackgroundService
                         Update(new Surroundings(scene, _settings.Node, _around));
                     }
 
-                    isAway = false;
+                    if (_away is not null)
+                    {
+                        _away = null;
+                        LogBack();
+                    }
                 }
                 catch (SessionException e)
                 {
                     // What was known last goes on to hold, and it is said once.
-                    if (!isAway)
+                    if (_away is null)
                     {
                         LogAway(e.Message);
                     }
 
-                    isAway = true;
+                    _away = e.Message;
                 }
             }
         }
@@ -467,6 +608,9 @@ public sealed partial class NodeAgent : BackgroundService
 
     [LoggerMessage(LogLevel.Warning, "a recording could not be kept: {Why}")]
     private partial void LogNotKept(string why);
+
+    [LoggerMessage(LogLevel.Information, "the cluster's objects are as of now again")]
+    private partial void LogBack();
 
     [LoggerMessage(LogLevel.Warning, "going on with what was known last: {Why}")]
     private partial void LogAway(string why);

@@ -4,6 +4,8 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 
+using TraceProbe.Agent.Api;
+
 namespace TraceProbe.Agent.Baselines;
 
 /// <summary>
@@ -105,6 +107,28 @@ public sealed class LearnedBaselines
             File.Move(temporary, path, overwrite: true);
             baseline.IsDirty = false;
         }
+    }
+
+    /// <summary>What is stored in a folder, for whoever asks; what cannot be read is left out.</summary>
+    internal static IReadOnlyList<BaselineMessage> Read(string folder)
+    {
+        return !Directory.Exists(folder) ? [] : [.. Directory.EnumerateFiles(folder, "*.json").Take(Most).Select(f => TryRead(f, out var b, out _) ? b : null).OfType<LearnedBaseline>()
+            .OrderBy(b => b.Service, StringComparer.Ordinal).ThenBy(b => b.Client, StringComparer.Ordinal).Select(b => new BaselineMessage
+            {
+                Client = b.Client,
+                Service = b.Service,
+                Family = b.Family,
+                Connections = b.Connections,
+                LastSeen = b.LastSeen,
+                Resolvers = [.. b.Resolvers],
+                Names = [.. b.Names],
+                Backends = [.. b.Backends],
+                LookupMilliseconds = Of(b.Lookup),
+                ConnectMilliseconds = Of(b.Connect),
+                ReplyMilliseconds = Of(b.Reply),
+            })];
+
+        static Percentiles? Of(LatencySketch sketch) => sketch.Count == 0 ? null : new Percentiles(Math.Round(sketch.Quantile(0.5).TotalMilliseconds, 3), Math.Round(sketch.Quantile(0.99).TotalMilliseconds, 3));
     }
 
     private string PathOf(LearnedBaseline baseline)

@@ -86,6 +86,11 @@ public sealed record Scene
         };
     }
 
+    /// <summary>What is seen of it from one of its nodes.</summary>
+    /// <exception cref="SessionException">There is no such node.</exception>
+    public Scene Within(string node) => Places.Any(p => p.Node == node) ? this with { Places = [.. Places.Where(p => p.Node == node)] }
+        : throw new SessionException($"There is no node {node} here; there are {string.Join(", ", Places.Select(p => p.Node).OfType<string>().Distinct())}.");
+
     /// <summary>Reads the desired account; null when there is none.</summary>
     /// <exception cref="SessionException">It cannot be read.</exception>
     public ClusterSnapshot? ReadObjects()

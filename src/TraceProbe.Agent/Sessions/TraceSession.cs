@@ -145,6 +145,23 @@ public static class TraceSession
         return scene.Compose(RecordingMode.Observe, null, null, 0, []);
     }
 
+    /// <summary>Follows whatever is sent to some addresses, by whomever, until the time is over or it is stopped: the servers' side of others' requests.</summary>
+    /// <param name="options">How; its client is the node that this is seen from.</param>
+    /// <param name="targets">To where; at least one.</param>
+    /// <param name="ready">Told when everything from now on is seen.</param>
+    /// <param name="cancellation">Stops it.</param>
+    /// <exception cref="SessionException">Nothing can be observed, or the objects cannot be read.</exception>
+    public static Recording Follow(SessionOptions options, ImmutableArray<ObservationTarget> targets, Action ready, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(ready);
+        using var scene = Prepared.Make(options, targets, ofAnyClient: true);
+        var start = BootClock.Now;
+        ready();
+        cancellation.WaitHandle.WaitOne(options.Timeout);
+        return scene.Compose(RecordingMode.Observe, null, null, start, []);
+    }
+
     /// <summary>Asks a node of a recording just made once more.</summary>
     /// <param name="recording">The recording.</param>
     /// <param name="question">What to ask, of one of its nodes.</param>
@@ -196,7 +213,7 @@ public static class TraceSession
 
         public ClusterSnapshot? Cluster => cluster;
 
-        public static Prepared Make(SessionOptions options, ImmutableArray<ObservationTarget> targets)
+        public static Prepared Make(SessionOptions options, ImmutableArray<ObservationTarget> targets, bool ofAnyClient = false)
         {
             var scene = options.Scene;
             var log = new EventLog();
@@ -208,7 +225,7 @@ public static class TraceSession
             var filter = new ObservationFilter
             {
                 Targets = targets,
-                ClientNamespace = targets.IsEmpty ? 0 : options.Client.NetNs,
+                ClientNamespace = targets.IsEmpty || ofAnyClient ? 0 : options.Client.NetNs,
                 Namespaces = scene.IsClosed ? [options.Client.NetNs, .. scene.Namespaces] : [],
                 FirstLines = true,
             };

@@ -17,17 +17,13 @@ public sealed class SpanExport : IDisposable
     /// <summary>Begins to export what <see cref="ConnectionSpans"/> makes in this process.</summary>
     /// <param name="otlp">Where to.</param>
     /// <param name="node">The node this runs on; null when it is not known.</param>
-    public SpanExport(OtlpSettings otlp, string? node)
+    /// <param name="metrics">Where what arrived and what did not is counted; may be null.</param>
+    public SpanExport(OtlpSettings otlp, string? node, AgentMetrics? metrics = null)
     {
         ArgumentNullException.ThrowIfNull(otlp);
-        var isHttp = otlp.Protocol == "http";
-        var options = new OtlpExporterOptions
-        {
-            // Given here and not by the environment, the path has to be named (OTLP/HTTP, section "Endpoint URLs").
-            Endpoint = isHttp && otlp.Endpoint!.AbsolutePath == "/" ? new Uri(otlp.Endpoint, "/v1/traces") : otlp.Endpoint!,
-            Protocol = isHttp ? OtlpExportProtocol.HttpProtobuf : OtlpExportProtocol.Grpc,
-        };
-        _exporter = new Counting(new OtlpTraceExporter(options));
+        metrics?.Count("traceprobe.spans.exported", "Spans that arrived at their receiver.", () => Exported);
+        metrics?.Count("traceprobe.spans.failed", "Spans that could not be sent.", () => Failed);
+        _exporter = new Counting(new OtlpTraceExporter(otlp.OptionsFor("/v1/traces")));
         _provider = Sdk.CreateTracerProviderBuilder()
             .AddSource(ConnectionSpans.SourceName)
             .SetSampler(new AlwaysOnSampler())

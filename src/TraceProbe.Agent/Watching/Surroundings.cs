@@ -54,7 +54,7 @@ internal sealed class Surroundings
     /// <exception cref="SessionException">The objects cannot be read.</exception>
     public bool IsOf(Scene scene) => ReferenceEquals(scene.ReadObjects(), Cluster) && Within(scene).Places.Select(p => (p.Name, p.NetNs)).SequenceEqual(Scene.Places.Select(p => (p.Name, p.NetNs)));
 
-    private Scene Within(Scene scene) => _node is null ? scene : scene with { Places = [.. scene.Places.Where(p => p.Node == _node)] };
+    private Scene Within(Scene scene) => _node is null ? scene : scene.Within(_node);
 
     /// <summary>Whether an address is a Service's.</summary>
     public bool IsService(IpAddress address) => _serviceAddresses.Contains(address);
@@ -78,6 +78,11 @@ internal sealed class Surroundings
         : Cluster is { } cluster && ServiceMeant.ByAddress(asked.Destination.Address, cluster) is { } meant ? $"{meant.Namespace}/{meant.Name}:{asked.Destination.Port}"
         : attempt.Lookup is { } lookup && ServiceMeantBy(lookup.Meant, attempt.NetNs) is { } name ? $"{name}:{asked.Destination.Port}"
         : asked.Destination.ToString();
+
+    /// <summary>The Service and port that an attempt is counted with: as <see cref="ServiceOf"/>, but null where that would be an address or a name that no Service has.</summary>
+    public string? LabelOf(Attempt attempt) => attempt.Asked is { } asked
+        ? Cluster is { } cluster && ServiceMeant.ByAddress(asked.Destination.Address, cluster) is { } meant ? $"{meant.Namespace}/{meant.Name}:{asked.Destination.Port}" : null
+        : attempt.Lookup is { } lookup && Cluster is { } known && ServiceMeant.By(lookup.Meant, PlaceOf(attempt.NetNs)?.PodNamespace ?? "default", known) is { } named ? $"{named.Namespace}/{named.Name}" : null;
 
     /// <summary>
     /// The Service that a name means to a client; null when it is a name from beyond the cluster, whose failure is not ours to explain: it has a dot, and neither

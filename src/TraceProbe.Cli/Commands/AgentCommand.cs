@@ -1,13 +1,9 @@
 using System.CommandLine;
 using Microsoft.Extensions.Configuration;
-using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Hosting;
-using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Logging.Console;
 using TraceProbe.Agent;
 using TraceProbe.Agent.Alerts;
 using TraceProbe.Agent.Sessions;
-using TraceProbe.Agent.Telemetry;
+using TraceProbe.Cluster.Api;
 
 namespace TraceProbe.Cli.Commands;
 
@@ -18,7 +14,6 @@ internal static class AgentCommand
     public static Command Create()
     {
         var scene = new SceneSettings();
-        var node = new Option<string?>("--node") { Description = "In a lab: the only node whose namespaces are watched, as an agent on that node would; all without it.", HelpName = "NODE" };
         var config = new Option<string?>("--config") { Description = "A JSON file with settings; variables such as TRACEPROBE_AGENT_SAMPLING__ONEIN=50 and the options here go before it.", HelpName = "FILE" };
         var state = new Option<string?>("--state") { Description = "Where baselines and recordings of failures are kept (/var/lib/traceprobe/agent without it).", HelpName = "FOLDER" };
         var oneIn = new Option<int?>("--one-in") { Description = "Of how many healthy connections to a Service one is followed in full (20 without it). Failures always are.", HelpName = "N" };
@@ -26,6 +21,8 @@ internal static class AgentCommand
         var webhook = new Option<string[]>("--webhook") { Description = "A URL that alerts are POSTed to as JSON. May be given again.", HelpName = "URL" };
         var slack = new Option<string[]>("--slack") { Description = "A URL that takes Slack's messages. May be given again.", HelpName = "URL" };
         var otlp = new Option<string?>("--otlp") { Description = "Where spans go by OpenTelemetry's protocol: http://HOST:4317 (gRPC), or http://HOST:4318 (HTTP).", HelpName = "URL" };
+        var api = new Option<string?>("--api") { Description = "Where its API listens, with TLS and for bearer tokens of the cluster: ADDRESS:PORT or :PORT. Root of this node asks over the socket in its --state folder.", HelpName = "LISTEN" };
+        var metrics = new Option<string?>("--metrics") { Description = "Where /metrics, /healthz and /readyz are served, in plain HTTP: ADDRESS:PORT or :PORT (9464 is the usual one).", HelpName = "LISTEN" };
         var command = new Verb("agent", "Watch this node: every connection through a Service and every lookup. Diagnose those that fail, and alert with the cause.")
         {
             Examples =
@@ -35,7 +32,7 @@ internal static class AgentCommand
             ],
         };
         scene.AddTo(command);
-        foreach (var option in new Option[] { node, config, state, oneIn, alertmanager, webhook, slack, otlp })
+        foreach (var option in new Option[] { config, state, oneIn, alertmanager, webhook, slack, otlp, api, metrics })
         {
             command.Options.Add(option);
         }
@@ -49,18 +46,20 @@ internal static class AgentCommand
             Add(settings.Webhooks, parsed.GetValue(webhook), u => new WebhookSettings { Url = u });
             Add(settings.Webhooks, parsed.GetValue(slack), u => new WebhookSettings { Url = u, Format = WebhookFormat.Slack });
             settings.Otlp = parsed.GetValue(otlp) is { } receiver ? OtlpSettings.Parse(receiver) : settings.Otlp;
-            settings.Node = parsed.GetValue(node) ?? settings.Node;
+            settings.Api.Listen = parsed.GetValue(api) ?? settings.Api.Listen;
+            settings.Metrics = parsed.GetValue(metrics) ?? settings.Metrics;
+            settings.Node = scene.NodeOf(parsed) ?? settings.Node;
             if (settings.Errors().ToList() is { Count: > 0 } errors)
             {
                 throw new OperatorException(string.Join(Environment.NewLine, errors), ExitCode.Usage);
             }
 
-            return RunAsync(settings, scene.SceneReaderOf(parsed, follow: true), cancellation);
+            return RunAsync(settings, scene.SceneReaderOf(parsed, follow: true), scene.ArgumentsOf(parsed), scene.ServerOf(parsed), cancellation);
         });
         return command;
     }
 
-    private static async Task<int> RunAsync(AgentSettings settings, Func<Scene> scene, CancellationToken cancellation)
+    private static async Task<int> RunAsync(AgentSettings settings, Func<Scene> scene, IReadOnlyList<string> arguments, ApiServer? server, CancellationToken cancellation)
     {
         if (scene().Objects is null)
         {
@@ -72,35 +71,7 @@ internal static class AgentCommand
             throw new OperatorException($"There is no node {node} here; there are {string.Join(", ", now.Places.Select(p => p.Node).OfType<string>().Distinct())}.", ExitCode.Usage);
         }
 
-        var builder = Host.CreateEmptyApplicationBuilder(new HostApplicationBuilderSettings { DisableDefaults = true });
-        builder.Logging.AddSimpleConsole(o =>
-        {
-            (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-dd'T'HH:mm:ss'Z' ");
-            o.ColorBehavior = Console.IsErrorRedirected ? LoggerColorBehavior.Disabled : LoggerColorBehavior.Default;
-        });
-        builder.Logging.Services.Configure<ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
-
-        // What the host would print of an agent that cannot go on is said below, in a sentence.
-        builder.Logging.AddFilter("Microsoft", LogLevel.None);
-        using var http = new HttpClient { Timeout = TimeSpan.FromSeconds(10) };
-        builder.Services.AddSingleton(settings);
-        foreach (var server in settings.Alertmanagers)
-        {
-            builder.Services.AddSingleton<IAlertSink>(new AlertmanagerSink(http, server, settings.Alerts.Repeat));
-        }
-
-        foreach (var hook in settings.Webhooks)
-        {
-            builder.Services.AddSingleton<IAlertSink>(new WebhookSink(http, hook.Url!, hook.Format));
-        }
-
-        builder.Services.AddSingleton(services => ActivatorUtilities.CreateInstance<NodeAgent>(services, scene));
-        builder.Services.AddHostedService(services => services.GetRequiredService<NodeAgent>());
-        using var export = settings.Otlp is { Endpoint: not null } otlp ? new SpanExport(otlp, settings.Node ?? Environment.MachineName) : null;
-        using var host = builder.Build();
-        var agent = host.Services.GetRequiredService<NodeAgent>();
-        await host.RunAsync(cancellation).ConfigureAwait(false);
-        await (agent.ExecuteTask is { IsFaulted: true } failed ? failed : Task.CompletedTask).ConfigureAwait(false);
+        await AgentHost.RunAsync(settings, scene, arguments, server, cancellation).ConfigureAwait(false);
         return ExitCode.Healthy;
     }
 

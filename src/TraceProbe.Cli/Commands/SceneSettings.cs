@@ -30,6 +30,11 @@ internal sealed class SceneSettings
 
     private readonly Option<string?> _context = new("--context") { Description = "The kubeconfig's context; its current one without it.", HelpName = "NAME" };
 
+    private readonly Option<string?> _node = new("--node")
+    {
+        Description = "In a lab, where one machine has several nodes: the only one whose namespaces are looked at, as from that node.", HelpName = "NODE",
+    };
+
     private ApiServer? _server;
     private bool _isLookedUp;
 
@@ -51,6 +56,7 @@ internal sealed class SceneSettings
     {
         command.Options.Add(_namespace);
         command.Options.Add(_lab);
+        command.Options.Add(_node);
         AddApiTo(command);
         command.Options.Add(_cluster);
     }
@@ -67,6 +73,19 @@ internal sealed class SceneSettings
 
     /// <summary>The namespace asked for; null when none was.</summary>
     public string? NamespaceAsked(ParseResult parsed) => parsed.GetValue(_namespace);
+
+    /// <summary>The only node that is looked at in a lab; null for all.</summary>
+    public string? NodeOf(ParseResult parsed) => parsed.GetValue(_node);
+
+    /// <summary>What tells another process of this program the same scene.</summary>
+    public IReadOnlyList<string> ArgumentsOf(ParseResult parsed) =>
+    [
+        .. LabOf(parsed) is { } lab ? (string[])["--lab", lab] : [],
+        .. NodeOf(parsed) is { } node ? (string[])["--node", node] : [],
+        .. parsed.GetValue(_kubeconfig) is { } kubeconfig ? (string[])["--kubeconfig", kubeconfig] : [],
+        .. parsed.GetValue(_context) is { } context ? (string[])["--context", context] : [],
+        .. FilesOf(parsed).SelectMany(f => (string[])["--cluster", f]),
+    ];
 
     /// <summary>Whether a lab was named on the command line.</summary>
     public bool IsLabAsked(ParseResult parsed) => parsed.GetValue(_lab) is not null;
@@ -99,7 +118,7 @@ internal sealed class SceneSettings
 
         var lab = Lab.Lab.Open(name);
         var read = objects ?? OfLab(lab.SnapshotPath);
-        return () => Scene.Of(lab.Name, lab.PlacesPath, read);
+        return NodeOf(parsed) is { } node ? () => Scene.Of(lab.Name, lab.PlacesPath, read).Within(node) : () => Scene.Of(lab.Name, lab.PlacesPath, read);
     }
 
     /// <summary>What reads the objects outside of a lab, or in its place where that was asked for; null when there is nothing to read.</summary>

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Http.Headers;
 using System.Runtime.InteropServices;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
@@ -90,10 +91,45 @@ public sealed class ApiClient : IDisposable
         }
     }
 
-    private async Task<JsonStream> AskAsync(string path, bool renew, TimeSpan stall, CancellationToken cancellation)
+    /// <summary>Creates an object. It is asked for once, and a second time only where the credentials had to be renewed: what is sent twice may be there twice.</summary>
+    /// <param name="path">Where its kind is.</param>
+    /// <param name="body">The object, JSON.</param>
+    /// <param name="cancellation">Stops it.</param>
+    /// <returns>The object as the server made it.</returns>
+    /// <exception cref="ApiException">It was not created.</exception>
+    internal async Task<JsonDocument> CreateAsync(string path, ReadOnlyMemory<byte> body, CancellationToken cancellation)
     {
-        using var request = new HttpRequestMessage(HttpMethod.Get, Server.Url.AbsoluteUri.TrimEnd('/') + path) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionOrLower };
+        for (var renewed = false; ; renewed = true)
+        {
+            try
+            {
+                using var answer = await AskAsync(path, renewed, Options.Stall, cancellation, body).ConfigureAwait(false);
+                while (await answer.FillAsync(1, cancellation).ConfigureAwait(false))
+                {
+                }
+
+                return JsonDocument.Parse(answer.Arrived.ToArray());
+            }
+            catch (ApiException e) when (e.Status == 401 && Server.Credentials.CanRenew && !renewed)
+            {
+                // Once more, with new ones.
+            }
+            catch (Exception e) when (e is JsonException or IOException or HttpRequestException)
+            {
+                throw Broken(e);
+            }
+        }
+    }
+
+    private async Task<JsonStream> AskAsync(string path, bool renew, TimeSpan stall, CancellationToken cancellation, ReadOnlyMemory<byte>? body = null)
+    {
+        using var request = new HttpRequestMessage(body is null ? HttpMethod.Get : HttpMethod.Post, Server.Url.AbsoluteUri.TrimEnd('/') + path) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionOrLower };
         request.Headers.Host = Server.TlsServerName;
+        if (body is { } sent)
+        {
+            request.Content = new ReadOnlyMemoryContent(sent) { Headers = { ContentType = new MediaTypeHeaderValue("application/json") } };
+        }
+
         try
         {
             request.Headers.Authorization = await Server.Credentials.HeaderAsync(renew, cancellation).ConfigureAwait(false);
@@ -110,7 +146,7 @@ public sealed class ApiClient : IDisposable
         try
         {
             answer = await _http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, limit.Token).ConfigureAwait(false);
-            if (answer.StatusCode == HttpStatusCode.OK)
+            if (answer.StatusCode is HttpStatusCode.OK or HttpStatusCode.Created)
             {
                 return new JsonStream(await answer.Content.ReadAsStreamAsync(limit.Token).ConfigureAwait(false), Options.LargestObject, stall);
             }
