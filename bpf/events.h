@@ -118,13 +118,16 @@ struct tp_owner {
 	__u32 pid;
 	__u32 brief;		/* as in a flow: for what its socket connects to */
 	__u8 comm[TP_NAME_SIZE];
+	__u32 one_in;		/* lots are still to be drawn, with its SYN */
+	__u32 reserved;
 };
 
-_Static_assert(sizeof(struct tp_owner) == 40, "tp_owner is 40 bytes");
+_Static_assert(sizeof(struct tp_owner) == 48, "tp_owner is 48 bytes");
 
 /* Key of the map `targets`. Which fields are zero, for any, is told by the
  * shape: a bit per field that is present. The value says of how many new
- * connections one is reported in full, the others briefly; 0 and 1: each. */
+ * connections one is reported in full, the others briefly; 0 and 1: each.
+ * Every node along a connection draws the same lot. */
 struct tp_target {
 	__u8 address[16];
 	__u16 port;		/* network order */

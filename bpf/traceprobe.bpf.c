@@ -513,10 +513,23 @@ static __noinline __u32 is_target(const struct tp_tuple *t)
 	return 0;
 }
 
-/* Lots are drawn for each new connection: 0, or the client's namespace when it is to be brief. */
-static __always_inline __u32 draw(__u32 one_in, __u32 inum)
+/*
+ * Lots are drawn for each new connection: 0, or the namespace that it comes from
+ * when it is to be brief. Drawn from its initial sequence number, which no
+ * translation changes, so that its client's node and its server's come to the
+ * same; a UDP flow has only its source port for that.
+ */
+static __noinline __u32 draw(const struct draft *d, __u32 one_in)
 {
-	return one_in > 1 && bpf_get_prandom_u32() % one_in ? inum : 0;
+	__u32 lot = d->e.tuple.source_port;
+
+	if (one_in <= 1)
+		return 0;
+	if (d->e.tuple.protocol == IPPROTO_TCP)
+		bpf_probe_read_kernel(&lot, sizeof(lot), (void *)(d->transport + 4));
+	/* Knuth's multiplicative hash: neighbours are far from each other. */
+	lot = bpf_ntohl(lot) * 2654435761u;
+	return (lot >> 8) % one_in ? d->e.netns : 0;
 }
 
 static __always_inline bool is_client(__u32 inum)
@@ -532,14 +545,14 @@ static __always_inline void fill_comm(__u8 *comm, struct task_struct *task)
 	bpf_core_read(comm, TP_NAME_SIZE, &leader->comm);
 }
 
-static __noinline int remember_socket(__u64 sk, __u64 until_ns, __u32 brief)
+static __noinline int remember_socket(__u64 sk, __u64 until_ns, __u32 one_in)
 {
 	struct tp_owner owner = {};
 
 	owner.cgroup = bpf_get_current_cgroup_id();
 	owner.until_ns = until_ns;
 	owner.pid = bpf_get_current_pid_tgid() >> 32;
-	owner.brief = brief;
+	owner.one_in = one_in;
 	fill_comm(owner.comm, (struct task_struct *)bpf_get_current_task());
 	bpf_map_update_elem(&socks, &sk, &owner, BPF_ANY);
 	return 0;
@@ -564,6 +577,11 @@ static __noinline int fill_owner(struct draft *d, __u64 sk, bool even_closed)
 	d->e.pid = owner->pid;
 	d->e.cgroup = owner->cgroup;
 	__builtin_memcpy(d->e.comm, owner->comm, sizeof(d->e.comm));
+	/* The sequence number is chosen after the state that the socket was remembered by. */
+	if (owner->one_in && d->transport_length) {
+		owner->brief = draw(d, owner->one_in);
+		owner->one_in = 0;
+	}
 	d->brief |= owner->brief;
 	d->remembered = 1;
 	return 1;
@@ -658,7 +676,7 @@ static __noinline int starts_target(struct draft *d)
 	}
 	one_in = is_target(&d->e.tuple);
 	if (one_in)
-		d->brief = draw(one_in, d->e.netns);
+		d->brief = draw(d, one_in);
 	return one_in != 0;
 }
 
@@ -1038,7 +1056,7 @@ int BPF_PROG(inet_sock_set_state, const struct sock *sk, int old_state, int new_
 			if (current_is_followed())
 				remember_socket(key, 0, 0);
 			else if (is_client(d->e.netns) && (one_in = is_target(&d->e.tuple)))
-				remember_socket(key, 0, draw(one_in, d->e.netns));
+				remember_socket(key, 0, one_in);
 		}
 	}
 	if (read_followed_socket(sk, d)) {

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Diagnostics;
 using System.Globalization;
 using System.Threading.Channels;
@@ -14,7 +15,9 @@ using TraceProbe.Capture.Bpf;
 using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
 using TraceProbe.Core.Recordings;
+using TraceProbe.Core.Rules;
 
 namespace TraceProbe.Agent;
 
@@ -40,6 +43,9 @@ public sealed partial class NodeAgent : BackgroundService
     private const int MostExamples = 64;
     private const int MostRecent = 500;
 
+    // Connections that become spans, beside failures: each costs a millisecond or two.
+    private const int MostSpannedPerSecond = 25;
+
     private static readonly TimeSpan LookAround = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan StoreEvery = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan CloserLook = TimeSpan.FromSeconds(10);
@@ -55,9 +61,11 @@ public sealed partial class NodeAgent : BackgroundService
     private readonly List<SinkQueue> _sinks = [];
     private readonly FailureFiles _failures;
     private readonly ConnectionSpans _spans = new();
+    private readonly SpanBudget _budget = new(MostSpannedPerSecond);
     private readonly LearnedBaselines _baselines;
     private readonly Dictionary<(string Service, string Client), long> _lookedAt = [];
     private readonly Dictionary<AlertKey, Outcome> _examples = [];
+    private readonly Dictionary<string, int> _proxies = [];
     private readonly AgentMetrics _metrics;
     private readonly Queue<FailureMessage> _recent = new();
     private readonly DateTimeOffset _since = TimeProvider.System.GetUtcNow();
@@ -148,6 +156,7 @@ public sealed partial class NodeAgent : BackgroundService
         _alerts = new AlertBook(_name, _settings.Alerts);
         _table = new AttemptTable(
             address => Volatile.Read(ref _around).IsService(address),
+            (netNs, address) => Volatile.Read(ref _around).Arrives(netNs, address),
             netNs => Volatile.Read(ref _around).SearchOf(netNs),
             lookup => Volatile.Read(ref _around).LeadsAstray(lookup),
             Sort);
@@ -180,7 +189,7 @@ public sealed partial class NodeAgent : BackgroundService
         // A destination of the shape that all others have: opened with none, every connection would be followed.
         return KernelObserver.Open(new ObservationFilter
         {
-            Targets = [new ObservationTarget(IpAddress.IPv4Any), .. _around.ServiceAddresses.Select(a => new ObservationTarget(a))],
+            Targets = [new ObservationTarget(IpAddress.IPv4Any), .. _around.ServiceAddresses.Concat(_around.LocalEndpoints).Select(a => new ObservationTarget(a))],
             OneIn = (uint)_settings.Sampling.OneIn,
             Namespaces = _around.Scene.IsClosed ? [.. _around.Scene.Places.Select(p => p.NetNs).Where(n => n != 0).Append(uint.MaxValue)] : [],
             FirstLines = true,
@@ -223,6 +232,12 @@ public sealed partial class NodeAgent : BackgroundService
 
     private void Sort(Attempt attempt)
     {
+        // The client's node tells what became of it; what this one has to add are spans.
+        if (attempt is { IsArrival: true, IsBrief: true, Symptoms: Symptoms.None })
+        {
+            return;
+        }
+
         if (!(attempt.Symptoms == Symptoms.None ? _healthy : _symptomatic).Writer.TryWrite(attempt))
         {
             Interlocked.Increment(ref _notJudged);
@@ -233,7 +248,17 @@ public sealed partial class NodeAgent : BackgroundService
 
     private void Judge(CancellationToken stopping)
     {
-        var diagnostician = new Diagnostician(_observer.Unavailable);
+        var diagnostician = new Diagnostician(_observer.Unavailable, FollowProxies);
+        try
+        {
+            // How kube-proxy works here is to be known before the first failure.
+            diagnostician.ReadNodes(Volatile.Read(ref _around), BootClock.Now);
+        }
+        catch (Exception e) when (e is IOException or SessionException or UnauthorizedAccessException or FormatException)
+        {
+            LogNotJudged(e.Message);
+        }
+
         var told = DateTimeOffset.MinValue;
         var stored = TimeProvider.System.GetUtcNow();
         while (!stopping.IsCancellationRequested)
@@ -245,7 +270,11 @@ public sealed partial class NodeAgent : BackgroundService
             {
                 try
                 {
-                    if (diagnostician.Judge(attempt, around, (client, service) => _baselines.Find(client, service)?.Journey) is { } outcome)
+                    if (attempt.IsArrival)
+                    {
+                        Arrived(attempt, around);
+                    }
+                    else if (diagnostician.Judge(attempt, around, (client, service) => _baselines.Find(client, service)?.Journey) is { } outcome)
                     {
                         _metrics.Attempted(around.LabelOf(attempt), outcome.Class);
                         Measure(attempt);
@@ -305,6 +334,12 @@ public sealed partial class NodeAgent : BackgroundService
 
     private void Learn(Attempt healthy, Surroundings around, Diagnostician diagnostician)
     {
+        if (healthy.IsArrival)
+        {
+            Arrived(healthy, around);
+            return;
+        }
+
         var destination = healthy.Asked!.Value.Destination;
         var (service, client) = (around.ServiceOf(healthy)!, around.ClientOf(healthy.NetNs));
         var clock = new ClockAnchor(BootClock.Now, TimeProvider.System.GetUtcNow());
@@ -326,18 +361,27 @@ public sealed partial class NodeAgent : BackgroundService
 
         _metrics.Attempted(around.LabelOf(healthy), FailureClass.Healthy);
         Succeeded(service, client, at);
-        if (healthy.IsBrief || !IsDue(service, client))
+        if (healthy.IsBrief || (!IsDue(service, client) && !_budget.Take()))
         {
             return;
         }
 
-        var recording = diagnostician.Compose(healthy, around, clock);
+        var recording = diagnostician.Compose(healthy, around, clock, CloserLook);
         var report = Diagnose.Run(recording);
         var trace = _spans.Emit(recording, report);
         if (report.Verdict.Class == FailureClass.Healthy)
         {
             (baseline.Journey, baseline.IsDirty) = (Diagnose.ToBaseline("learned", recording, report), true);
             baseline.TraceParent = trace is { } root ? $"00-{root.TraceId}-{root.SpanId}-01" : baseline.TraceParent;
+        }
+    }
+
+    // The half of a connection that its client's node does not see.
+    private void Arrived(Attempt attempt, Surroundings around)
+    {
+        if (_budget.Take())
+        {
+            _spans.EmitArrival(Diagnostician.RecordingOf(attempt, around, [], new ClockAnchor(BootClock.Now, TimeProvider.System.GetUtcNow()), _observer.Unavailable));
         }
     }
 
@@ -363,6 +407,19 @@ public sealed partial class NodeAgent : BackgroundService
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             LogNotStored(e.Message);
+        }
+    }
+
+    // In userspace mode it dials the pods itself, on behalf of those who asked for the Service; in the others it makes no connections that anybody asked for.
+    private void FollowProxies(ImmutableArray<NodeAccount> nodes)
+    {
+        foreach (var node in nodes)
+        {
+            if (node.KubeProxy is { } proxy && _proxies.GetValueOrDefault(node.Name) != proxy.Pid && ProxyRules.Of(node, isIPv6: false).Mode == ProxyMode.Userspace)
+            {
+                _observer.Follow(proxy.Pid, FollowMode.SocketsOnly);
+                _proxies[node.Name] = proxy.Pid;
+            }
         }
     }
 
@@ -560,7 +617,12 @@ public sealed partial class NodeAgent : BackgroundService
     private void Update(Surroundings now)
     {
         var before = _around;
-        foreach (var address in now.ServiceAddresses.Except(before.ServiceAddresses))
+        foreach (var address in before.LocalEndpoints.Except(now.LocalEndpoints).Except(now.ServiceAddresses))
+        {
+            _observer.Release(new ObservationTarget(address));
+        }
+
+        foreach (var address in now.ServiceAddresses.Except(before.ServiceAddresses).Concat(now.LocalEndpoints.Except(before.LocalEndpoints)))
         {
             _observer.Aim(new ObservationTarget(address), (uint)_settings.Sampling.OneIn);
         }

@@ -52,6 +52,10 @@ if wanted iptables; then
     trace healthy.musl "$full" pod/ubuntu --resolver musl
     trace healthy.packets "$name" pod/ubuntu --source libpcap
     curl healthy.curl "$name" pod/ubuntu
+    for _ in {1..50}; do # each pod of the Service gets half of them, and one is on the other node
+        trace healthy.other-node "$name" pod/ubuntu
+        if "$traceprobe" replay healthy.other-node.tprec | grep -q 'node/node-2 *passes'; then break; fi
+    done
     trace wrong-resolver.node "$full" node/node-1
     curl wrong-resolver.node-curl "$full" node/node-1
     trace service-not-found.misspelt http://my-ngnix:8080 pod/ubuntu

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Dns;
 using TraceProbe.Core.Events;
@@ -66,6 +67,7 @@ public sealed class ConnectionSpans : IDisposable
                 return null;
             }
 
+            SpanIdOf(root) = TraceIds.RootOf(main).ToHexString();
             Describe(root, recording, report, main);
             foreach (var lookup in journey.Lookups)
             {
@@ -85,6 +87,36 @@ public sealed class ConnectionSpans : IDisposable
             _next = null;
         }
     }
+
+    /// <summary>Makes the spans of what a server's node saw of a connection from elsewhere, if anybody listens: below the root that the client's node makes of it.</summary>
+    /// <param name="recording">What was seen.</param>
+    public void EmitArrival(Recording recording)
+    {
+        ArgumentNullException.ThrowIfNull(recording);
+        if (!_source.HasListeners() || JourneyBuilder.Build(recording.Events) is not { Connections: [.., var connection] } journey)
+        {
+            return;
+        }
+
+        var at = recording.Manifest.Clock;
+        using var arrival = _source.StartActivity("arrival", ActivityKind.Server,
+            new ActivityContext(TraceIds.Of(connection), TraceIds.RootOf(connection), ActivityTraceFlags.Recorded, isRemote: true), startTime: at.WallAt(connection.StartNanoseconds));
+        if (arrival is null)
+        {
+            return;
+        }
+
+        arrival.SetTag("k8s.node.name", PlaceOf(recording, connection.ClientNetNs)?.Node);
+        arrival.SetTag("network.peer.address", connection.Asked.Source.Address.ToString());
+        arrival.SetTag("server.address", connection.Asked.Destination.Address.ToString());
+        arrival.SetTag("server.port", (int)connection.Asked.Destination.Port);
+        Connection(arrival, recording, connection, at, isArrival: true);
+        arrival.SetEndTime(at.WallAt(Math.Max(journey.EndNanoseconds, connection.EndNanoseconds)).UtcDateTime);
+    }
+
+    // An id that another node can come to by itself cannot be given otherwise; the tests' receiver sees whether it is still what is sent.
+    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_spanId")]
+    private static extern ref string? SpanIdOf(Activity activity);
 
     private static string RootName(Report report, Connection main) => $"{(main.Asked.Protocol == IpProtocol.Tcp ? "connect" : "send")} {report.Target ?? main.Asked.Destination.ToString()}";
 
@@ -149,14 +181,14 @@ public sealed class ConnectionSpans : IDisposable
         span.SetEndTime(at.WallAt(lookup.AnsweredNanoseconds ?? journey.EndNanoseconds).UtcDateTime);
     }
 
-    private void Connection(Activity root, Recording recording, Connection connection, ClockAnchor at)
+    private void Connection(Activity root, Recording recording, Connection connection, ClockAnchor at, bool isArrival = false)
     {
         var backend = recording.Manifest.Places.FirstOrDefault(p => p.Addresses.Contains(connection.Backend.Address));
         var arrived = connection.Sightings.FirstOrDefault(s => s.Forward && s.Event.Kind == EventKind.PacketReceived && backend is not null && s.Event.NetNs == backend.NetNs).Event;
         var answered = connection.Sightings.FirstOrDefault(s => !s.Forward && s.Event.NetNs == connection.AnsweredInNetNs && s.Event.Kind != EventKind.PacketDropped).Event;
         var connected = connection.OutcomeNanoseconds ?? connection.EndNanoseconds;
 
-        using (var connect = Start(root, "socket connect", ActivityKind.Internal, at.WallAt(connection.StartNanoseconds)))
+        using (var connect = isArrival ? null : Start(root, "socket connect", ActivityKind.Internal, at.WallAt(connection.StartNanoseconds)))
         {
             connect?.SetTag("network.peer.address", connection.Asked.Destination.Address.ToString());
             connect?.SetTag("network.peer.port", (int)connection.Asked.Destination.Port);
@@ -191,6 +223,11 @@ public sealed class ConnectionSpans : IDisposable
             delivery?.SetTag("k8s.pod.name", backend?.PodName);
             delivery?.SetTag("k8s.namespace.name", backend?.PodNamespace);
             delivery?.SetTag("k8s.node.name", backend?.Node);
+            if (delivery is not null && isArrival)
+            {
+                Packets(delivery, recording, connection, at);
+            }
+
             delivery?.SetTag("traceprobe.delivered", arrived.Kind != EventKind.None);
             delivery?.SetEndTime(at.WallAt(arrived.Kind != EventKind.None ? arrived.BootNanoseconds : connected).UtcDateTime);
         }
@@ -205,7 +242,7 @@ public sealed class ConnectionSpans : IDisposable
             accept?.SetEndTime(at.WallAt(answered.Kind == EventKind.None ? connected : Math.Max(answered.BootNanoseconds, arrived.BootNanoseconds)).UtcDateTime);
         }
 
-        if (connection.Outcome == ConnectionOutcome.Established && connection.Asked.Protocol == IpProtocol.Tcp)
+        if (!isArrival && connection.Outcome == ConnectionOutcome.Established && connection.Asked.Protocol == IpProtocol.Tcp)
         {
             using var request = Start(root, "request", ActivityKind.Client, at.WallAt(connected));
             request?.SetTag("traceprobe.request.bytes", connection.RequestBytes);

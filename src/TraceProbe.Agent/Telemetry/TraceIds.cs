@@ -15,6 +15,21 @@ public static class TraceIds
     /// <summary>The trace id of a connection.</summary>
     public static ActivityTraceId Of(Connection connection)
     {
+        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
+        HashOf(connection, hash);
+        return ActivityTraceId.CreateFromBytes(hash[..16]);
+    }
+
+    /// <summary>The id of the trace's root span, which the client's node makes: so other nodes' spans can lie below it.</summary>
+    public static ActivitySpanId RootOf(Connection connection)
+    {
+        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
+        HashOf(connection, hash);
+        return ActivitySpanId.CreateFromBytes(hash[16..24]);
+    }
+
+    private static void HashOf(Connection connection, Span<byte> hash)
+    {
         ArgumentNullException.ThrowIfNull(connection);
         var backend = connection.Backend;
         Span<byte> seen = stackalloc byte[32];
@@ -32,9 +47,7 @@ public static class TraceIds
         }
 
         // A hash spreads them; nothing is hidden by it.
-        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
         SHA256.HashData(seen, hash);
-        return ActivityTraceId.CreateFromBytes(hash[..16]);
     }
 
     private static uint InitialSequence(Connection connection)

@@ -65,6 +65,9 @@ internal sealed class Attempt
     /// <summary>Whether only what tells how it went is reported of it (<see cref="NetworkEvent.IsBrief"/>).</summary>
     public bool IsBrief { get; }
 
+    /// <summary>Whether its client is on another node, and this is how it came to an endpoint of this one.</summary>
+    public bool IsArrival { get; init; }
+
     /// <summary>The sequence number of its first SYN.</summary>
     public uint Sequence { get; }
 

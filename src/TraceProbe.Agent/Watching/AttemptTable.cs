@@ -54,6 +54,7 @@ internal sealed class AttemptTable
     private readonly PriorityQueue<Attempt, long> _due = new();
     private readonly HashSet<Attempt> _open = [];
     private readonly Func<IpAddress, bool> _isService;
+    private readonly Func<uint, IpAddress, bool> _arrives;
     private readonly Func<uint, IReadOnlyList<string>> _searchOf;
     private readonly Func<Lookup, bool> _leadsAstray;
     private readonly Action<Attempt> _finished;
@@ -63,11 +64,12 @@ internal sealed class AttemptTable
 
     /// <summary>An empty table.</summary>
     /// <param name="isService">Whether an address is a Service's.</param>
+    /// <param name="arrives">Whether what passes in a network namespace to an address is for one of this node's endpoints, from a client elsewhere.</param>
     /// <param name="searchOf">The search list of the client in a network namespace.</param>
     /// <param name="leadsAstray">Whether a lookup was answered with addresses that cannot be meant.</param>
     /// <param name="finished">Takes each attempt once it is over.</param>
-    public AttemptTable(Func<IpAddress, bool> isService, Func<uint, IReadOnlyList<string>> searchOf, Func<Lookup, bool> leadsAstray, Action<Attempt> finished)
-        => (_isService, _searchOf, _leadsAstray, _finished) = (isService, searchOf, leadsAstray, finished);
+    public AttemptTable(Func<IpAddress, bool> isService, Func<uint, IpAddress, bool> arrives, Func<uint, IReadOnlyList<string>> searchOf, Func<Lookup, bool> leadsAstray, Action<Attempt> finished)
+        => (_isService, _arrives, _searchOf, _leadsAstray, _finished) = (isService, arrives, searchOf, leadsAstray, finished);
 
     /// <summary>Attempts under way.</summary>
     public int Open => _open.Count;
@@ -176,6 +178,12 @@ internal sealed class AttemptTable
             found = new TupleOwner<Attempt>(begun, true);
         }
 
+        if (found.Of.IsArrival)
+        {
+            // It may be what kube-proxy on another node that is watched here too dials for its client.
+            PutAside(e);
+        }
+
         var wasOver = found.Of.IsOver;
         found.Of.Add(e, quotes ? !found.Forward : found.Forward);
         _attempts.Tie(found, e, found.Of.Tuples);
@@ -203,7 +211,8 @@ internal sealed class AttemptTable
 
     private Attempt? Begin(in NetworkEvent e, FiveTuple asked)
     {
-        if (!_isService(asked.Destination.Address))
+        var isArrival = !_isService(asked.Destination.Address);
+        if (isArrival && (e.Pid != 0 || !_arrives(e.NetNs, asked.Destination.Address)))
         {
             return null;
         }
@@ -214,8 +223,8 @@ internal sealed class AttemptTable
             return null;
         }
 
-        var lookup = LookupBehind(e.NetNs, asked.Destination.Address, e.BootNanoseconds);
-        var attempt = new Attempt(asked, e, lookup) { Lost = e.BootNanoseconds - _lostAt < Thought.Ticks * 100 ? 1 : 0 };
+        var lookup = isArrival ? null : LookupBehind(e.NetNs, asked.Destination.Address, e.BootNanoseconds);
+        var attempt = new Attempt(asked, e, lookup) { IsArrival = isArrival, Lost = e.BootNanoseconds - _lostAt < Thought.Ticks * 100 ? 1 : 0 };
         if (lookup is not null && lookup.SlowestNanoseconds >= SlowLookup.Ticks * 100)
         {
             attempt.Symptoms |= Symptoms.SlowLookup;

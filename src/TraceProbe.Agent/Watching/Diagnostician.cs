@@ -28,7 +28,9 @@ internal sealed record Outcome(string Client, string Service, DateTimeOffset At,
 /// Diagnoses attempts with the classifier that a trace uses: makes a recording of each, with the node's account as it is now. Those that come with the same symptoms
 /// within seconds are counted with the one that was diagnosed. One thread.
 /// </summary>
-internal sealed class Diagnostician(IReadOnlyList<string> unavailable)
+/// <param name="unavailable">What the source of events lacks.</param>
+/// <param name="read">Told of the nodes whenever they have been read; may be null.</param>
+internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<ImmutableArray<NodeAccount>>? read = null)
 {
     /// <summary>For how long failures with the same symptoms count as one that was diagnosed.</summary>
     public static readonly TimeSpan SameCause = TimeSpan.FromSeconds(5);
@@ -85,16 +87,27 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable)
     }
 
     /// <summary>A recording of an attempt.</summary>
-    public Recording Compose(Attempt attempt, Surroundings around, ClockAnchor clock)
+    /// <param name="attempt">The attempt.</param>
+    /// <param name="around">What is around it.</param>
+    /// <param name="clock">The time.</param>
+    /// <param name="age">How long before it the node's rules may have been read; not at all without it.</param>
+    public Recording Compose(Attempt attempt, Surroundings around, ClockAnchor clock, TimeSpan age = default)
     {
-        if (_nodesReadAt < attempt.StartNanoseconds)
+        if (_nodesReadAt < attempt.StartNanoseconds - (age.Ticks * 100))
         {
             // The rules that its packets met are those of now, unless kube-proxy has just changed them: then the next one of its kind will tell.
-            _nodesReadAt = clock.BootNanoseconds;
-            _nodes = [.. around.Scene.Places.Where(p => p.Kind == PlaceKind.Node).Select(n => NodeReader.Read(n, around.Scene.Places.Where(p => p.Kind == PlaceKind.Pod && p.Node == n.Node)))];
+            ReadNodes(around, clock.BootNanoseconds);
         }
 
         return RecordingOf(attempt, around, _nodes, clock, unavailable);
+    }
+
+    /// <summary>Reads the nodes.</summary>
+    public void ReadNodes(Surroundings around, long now)
+    {
+        _nodesReadAt = now;
+        _nodes = [.. around.Scene.Places.Where(p => p.Kind == PlaceKind.Node).Select(n => NodeReader.Read(n, around.Scene.Places.Where(p => p.Kind == PlaceKind.Pod && p.Node == n.Node)))];
+        read?.Invoke(_nodes);
     }
 
     /// <summary>A recording of an attempt, with the nodes' accounts as they were read.</summary>

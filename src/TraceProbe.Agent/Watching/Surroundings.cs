@@ -19,6 +19,7 @@ internal sealed class Surroundings
     private readonly FrozenDictionary<uint, Place> _places;
     private readonly FrozenSet<IpAddress> _serviceAddresses;
     private readonly FrozenSet<IpAddress> _dnsServers;
+    private readonly FrozenSet<IpAddress> _endpoints;
     private readonly ConcurrentDictionary<uint, (long ReadAt, ResolverConfiguration? Resolver)> _resolvers = [];
 
     /// <summary>Reads them off a scene.</summary>
@@ -32,6 +33,8 @@ internal sealed class Surroundings
         Cluster = scene.ReadObjects();
         _places = Scene.Places.Where(p => p.NetNs != 0).DistinctBy(p => p.NetNs).ToFrozenDictionary(p => p.NetNs);
         _serviceAddresses = (Cluster?.Services ?? []).SelectMany(s => ServiceMeant.AddressesOf(s)).Concat(before?._serviceAddresses ?? []).ToFrozenSet();
+        var here = Scene.Places.Where(p => p.Kind == PlaceKind.Pod).SelectMany(p => p.Addresses).ToHashSet();
+        _endpoints = (Cluster?.EndpointSlices ?? []).SelectMany(s => s.Endpoints).SelectMany(e => e.Addresses).Select(a => IpAddress.TryParse(a, null, out var parsed) ? parsed : default).Where(here.Contains).ToFrozenSet();
         var dns = Cluster is null ? null : DnsMeaning.FindService(Cluster.Services);
 
         // By its selector: they go on forwarding when none of them is ready.
@@ -50,6 +53,9 @@ internal sealed class Surroundings
     /// <summary>The addresses that Services have.</summary>
     public IReadOnlySet<IpAddress> ServiceAddresses => _serviceAddresses;
 
+    /// <summary>The addresses of Services' endpoints that are pods here.</summary>
+    public IReadOnlySet<IpAddress> LocalEndpoints => _endpoints;
+
     /// <summary>Whether nothing has changed since.</summary>
     /// <exception cref="SessionException">The objects cannot be read.</exception>
     public bool IsOf(Scene scene) => ReferenceEquals(scene.ReadObjects(), Cluster) && Within(scene).Places.Select(p => (p.Name, p.NetNs)).SequenceEqual(Scene.Places.Select(p => (p.Name, p.NetNs)));
@@ -58,6 +64,9 @@ internal sealed class Surroundings
 
     /// <summary>Whether an address is a Service's.</summary>
     public bool IsService(IpAddress address) => _serviceAddresses.Contains(address);
+
+    /// <summary>Whether what passes in a namespace to an address is for an endpoint of this node, and comes from elsewhere: its pods' own connections begin in theirs.</summary>
+    public bool Arrives(uint netNs, IpAddress address) => _endpoints.Contains(address) && PlaceOf(netNs) is { Kind: PlaceKind.Node };
 
     /// <summary>The place of a namespace; null when it has no name.</summary>
     public Place? PlaceOf(uint netNs) => _places.GetValueOrDefault(netNs);

@@ -2,8 +2,10 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using TraceProbe.Agent.Sessions;
 using TraceProbe.Agent.Telemetry;
 using TraceProbe.Agent.Tests.Telemetry.Otlp;
+using TraceProbe.Agent.Watching;
 using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Journeys;
 using TraceProbe.Core.Net;
@@ -76,19 +78,55 @@ public class ConnectionSpansTests
     }
 
     [Fact]
-    public void ClientsNodeAndServersNode_ComeToOneTraceId()
+    public async Task ServersNode_PutsItsHalfBelowTheRootOfTheClients()
     {
-        var recording = RecordingArchive.Read(Path.Combine(Repository.Root, "tests/scenarios/healthy.tprec")).Recording;
+        var recording = RecordingArchive.Read(Path.Combine(Repository.Root, "tests/scenarios/healthy.other-node.tprec")).Recording;
         var client = JourneyBuilder.Build(recording.Events).Connections.Last(c => !c.IsDns);
         var home = recording.Manifest.Places.First(p => p.Addresses.Contains(client.Backend.Address));
+        home.Node.ShouldNotBe(recording.Manifest.Places.First(p => p.NetNs == client.ClientNetNs).Node);
 
-        // What an agent on the pod's node sees: its own namespaces alone, where the packet arrives translated.
-        var own = recording.Manifest.Places.Where(p => p.Node == home.Node).Select(p => p.NetNs).ToHashSet();
-        var server = JourneyBuilder.Build(recording.Events.Where(e => own.Contains(e.NetNs))).Connections.Last(c => c.Asked.Destination.Port == client.Backend.Port || c.Backend == client.Backend);
-        TraceIds.Of(server).ShouldBe(TraceIds.Of(client));
+        // Each node's agent has its own namespaces' events, and no more.
+        var (sent, _) = Watch(recording, recording.Manifest.Places.First(p => p.NetNs == client.ClientNetNs).Node!);
+        var (arrived, around) = Watch(recording, home.Node!);
+        var asked = sent.Where(a => a is { IsArrival: false, Asked: not null }).ShouldHaveSingleItem();
+        var arrival = arrived.Where(a => a.IsArrival && a.Asked!.Value.Destination == client.Backend).ShouldHaveSingleItem();
+        asked.Symptoms.ShouldBe(Symptoms.None);
+        arrival.Symptoms.ShouldBe(Symptoms.None);
+        var half = Diagnostician.RecordingOf(arrival, around, [], recording.Manifest.Clock, []);
+
+        var spans = await ExportAsync(spans =>
+        {
+            spans.EmitArrival(half);
+            return spans.Emit(recording with { Events = [.. asked.Lookup!.Events, .. asked.Events] }, Diagnose.Run(recording));
+        });
+        var root = spans.Where(s => s.ParentSpanId.IsEmpty).ShouldHaveSingleItem();
+        var below = spans.Where(s => s.Name == "arrival").ShouldHaveSingleItem();
+        below.ParentSpanId.ShouldBe(root.SpanId);
+        below.StartTimeUnixNano.ShouldBeGreaterThanOrEqualTo(root.StartTimeUnixNano);
+        below.EndTimeUnixNano.ShouldBeLessThanOrEqualTo(root.EndTimeUnixNano);
+        var accept = spans.Where(s => s.Name == "accept").ShouldHaveSingleItem();
+        accept.ParentSpanId.ShouldBe(below.SpanId);
+        Text(accept, "k8s.pod.name").ShouldBe(home.PodName);
     }
 
-    private static async Task<List<Span>> ExportAsync(Recording recording, Report report)
+    private static (List<Attempt> Attempts, Surroundings Around) Watch(Recording recording, string node)
+    {
+        var around = new Surroundings(new Scene { Places = recording.Manifest.Places, IsClosed = true, Objects = () => recording.Cluster! }, node);
+        var own = around.Scene.Namespaces;
+        var attempts = new List<Attempt>();
+        var table = new AttemptTable(around.IsService, around.Arrives, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
+        foreach (var e in recording.Events.Where(e => own.Contains(e.NetNs)))
+        {
+            table.Add(e);
+        }
+
+        table.Advance(recording.Manifest.EndNanoseconds + 700_000_000_000);
+        return (attempts, around);
+    }
+
+    private static Task<List<Span>> ExportAsync(Recording recording, Report report) => ExportAsync(spans => spans.Emit(recording, report));
+
+    private static async Task<List<Span>> ExportAsync(Func<ConnectionSpans, ActivityContext?> emit)
     {
         using var listener = new HttpListener();
         var port = FreePort();
@@ -127,7 +165,7 @@ public class ConnectionSpansTests
         using (var spans = new ConnectionSpans())
         using (var export = new SpanExport(OtlpSettings.Parse($"http://127.0.0.1:{port}/v1/traces"), "node-1"))
         {
-            root = spans.Emit(recording, report).ShouldNotBeNull();
+            root = emit(spans).ShouldNotBeNull();
             export.Flush(TimeSpan.FromSeconds(20)).ShouldBeTrue();
         }
 

@@ -149,7 +149,7 @@ public class RecordedAttemptTests
     {
         var around = new Surroundings(new Scene { Places = recording.Manifest.Places, IsClosed = true, Objects = () => recording.Cluster! }, node: null);
         var attempts = new List<Attempt>();
-        var table = new AttemptTable(around.IsService, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
+        var table = new AttemptTable(around.IsService, around.Arrives, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
         foreach (var e in events)
         {
             table.Advance(e.BootNanoseconds);
