@@ -22,6 +22,7 @@ if (args is [['l', 'a', 'b', '-', ..], ..] && await LabProcess.RunAsync(args).Co
     ("rules", RulesCommand.Create),
     ("snapshot", SnapshotCommand.Create),
     ("agent", AgentCommand.Create),
+    ("watch", WatchCommand.Create),
     ("replay", ReplayCommand.Create),
     ("lab", LabCommand.Create),
     ("doctor", DoctorCommand.Create),

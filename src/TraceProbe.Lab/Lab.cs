@@ -48,6 +48,9 @@ public sealed partial class Lab
     /// <summary>Its objects as they are now.</summary>
     public ClusterSnapshot Cluster => _folder.Objects.Read();
 
+    /// <summary>The sockets at which its agents listen, one a node; empty when it has none.</summary>
+    public ImmutableArray<string> AgentSockets => [.. LabLayout.Nodes.Select(n => SocketOf(n.Name)).Where(File.Exists)];
+
     /// <summary>The names of the labs on this machine, half-made ones too.</summary>
     public static ImmutableArray<string> Names => Directory.Exists(LabLayout.LabsFolder)
         ? [.. Directory.GetDirectories(LabLayout.LabsFolder).Select(d => Path.GetFileName(d)).Order(StringComparer.Ordinal)]
@@ -251,6 +254,12 @@ public sealed partial class Lab
         await MeetAsync(folder, cluster, cancellationToken).ConfigureAwait(false);
         record = record with { Up = true };
         folder.Write(record);
+        if (options.HasAgents)
+        {
+            progress?.Report("starting the agents");
+            await new Lab(folder, record).StartAgentsAsync(options.AgentArguments, cancellationToken).ConfigureAwait(false);
+        }
+
         return new Lab(folder, record);
     }
 
@@ -303,6 +312,34 @@ public sealed partial class Lab
         folder.Objects.Put(LabObjects.KubernetesSlice);
         folder.Objects.Put(ClusterConfiguration.OfKubeProxy(proxy));
         folder.Objects.Put(ClusterConfiguration.CoreDns);
+    }
+
+    private string SocketOf(string node) => $"{_folder.AgentFolder(node)}/agent.sock";
+
+    // As a DaemonSet would: one each, with nothing in common but the API server.
+    private async Task StartAgentsAsync(ImmutableArray<string> arguments, CancellationToken cancellationToken)
+    {
+        var started = new List<(string Node, int Pid)>();
+        foreach (var node in LabLayout.Nodes)
+        {
+            var state = _folder.AgentFolder(node.Name);
+            Directory.CreateDirectory(state);
+            started.Add((node.Name, LabProcesses.StartDetached(_folder, null,
+                [.. _record.SelfCommand, "agent", "--lab", Name, "--node", node.Name, "--state", state, .. arguments], $"{state}/agent.log")));
+        }
+
+        foreach (var (node, pid) in started)
+        {
+            for (var attempt = 0; !File.Exists(SocketOf(node)); attempt++)
+            {
+                if (attempt == 600 || ProcessTable.StartTime(pid) is null)
+                {
+                    throw new LabException($"The agent of {node} does not come up. {string.Join(' ', File.ReadLines($"{_folder.AgentFolder(node)}/agent.log").TakeLast(3))}");
+                }
+
+                await Task.Delay(50, cancellationToken).ConfigureAwait(false);
+            }
+        }
     }
 
     // What its logs say: they are removed with the lab.

@@ -39,6 +39,9 @@ internal sealed class LabFolder
 
     internal string EtcFolder(string place) => $"{Path}/places/{place}/etc";
 
+    /// <summary>Where the agent of a node keeps its state, and listens.</summary>
+    internal string AgentFolder(string node) => $"{Path}/agents/{node}";
+
     internal string NetNsPath(string what) => NetNs.PathOf(LabLayout.NetNsOf(Name, what));
 
     /// <summary>Present while the node's kube-proxy is stopped; says by which fault.</summary>

@@ -12,6 +12,12 @@ public sealed record LabOptions
     /// <summary>How its kube-proxy translates.</summary>
     public ProxyMode Proxy { get; init; } = ProxyMode.IptablesNft;
 
+    /// <summary>Whether each of its nodes has an agent, which sees that node's namespaces alone.</summary>
+    public bool HasAgents { get; init; }
+
+    /// <summary>What these agents are told beside their node, as on the command line.</summary>
+    public ImmutableArray<string> AgentArguments { get; init; } = [];
+
     /// <summary>
     /// The command that the lab starts its own processes with; to it are added the words that <see cref="LabProcess"/> takes. The
     /// program that is running now unless said otherwise, so its <c>Main</c> must ask <see cref="LabProcess.RunAsync"/> first.

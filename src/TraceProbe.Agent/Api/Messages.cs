@@ -1,3 +1,4 @@
+using System.Text.Json;
 using TraceProbe.Agent.Alerts;
 
 namespace TraceProbe.Agent.Api;
@@ -47,6 +48,9 @@ public sealed record LiveMessage
 
     /// <summary>Told every few seconds, so that both sides know that the other is there.</summary>
     public DateTimeOffset? Now { get; init; }
+
+    /// <summary>As a line of JSON.</summary>
+    public string ToJson() => JsonSerializer.Serialize(this, AgentJson.Default.LiveMessage);
 }
 
 /// <summary>What healthy looks like for one client, Service and port, and address family.</summary>

@@ -109,14 +109,29 @@ internal static class LabCommand
             [
                 ("sudo traceprobe lab up --proxy nftables", "with rules in kube-proxy's own tables"),
                 ("sudo traceprobe lab up --name old --proxy userspace", "a second one, as clusters were in 2015"),
+                ("sudo traceprobe lab up --agents --otlp http://localhost:4317", "with an agent on each node; 'traceprobe watch' shows what they see"),
             ],
         };
         command.Options.Add(name);
-        command.Options.Add(proxy);
+        var agents = new Option<bool>("--agents") { Description = "With an agent on each node, which sees that node's namespaces alone." };
+        var otlp = new Option<string?>("--otlp") { Description = "Where these agents send their spans and metrics: http://HOST:4317 (gRPC), or http://HOST:4318 (HTTP).", HelpName = "URL" };
+        var alertmanager = new Option<string?>("--alertmanager") { Description = "The Alertmanager that these agents tell.", HelpName = "URL" };
+        var oneIn = new Option<int?>("--one-in") { Description = "Of how many healthy connections to a Service these agents follow one in full (20 without it).", HelpName = "N" };
+        foreach (var option in new Option[] { proxy, agents, otlp, alertmanager, oneIn })
+        {
+            command.Options.Add(option);
+        }
+
         command.SetAction(async parsed =>
         {
             using var interruption = new Interruption();
-            var options = new LabOptions { Name = parsed.GetValue(name) ?? Environment.GetEnvironmentVariable("TRACEPROBE_LAB") ?? DefaultName, Proxy = ModeOf(parsed.GetRequiredValue(proxy)) };
+            IReadOnlyList<(Option Option, string? Value)> told = [(otlp, parsed.GetValue(otlp)), (alertmanager, parsed.GetValue(alertmanager)), (oneIn, parsed.GetValue(oneIn)?.ToString(CultureInfo.InvariantCulture))];
+            if (!parsed.GetValue(agents) && told.FirstOrDefault(t => t.Value is not null).Option is { } without)
+            {
+                throw new OperatorException($"{without.Name} is for the agents of a lab; give --agents too.", ExitCode.Usage);
+            }
+
+            var options = new LabOptions { HasAgents = parsed.GetValue(agents), AgentArguments = [.. told.Where(t => t.Value is not null).SelectMany(t => (string[])[t.Option.Name, t.Value!])], Name = parsed.GetValue(name) ?? Environment.GetEnvironmentVariable("TRACEPROBE_LAB") ?? DefaultName, Proxy = ModeOf(parsed.GetRequiredValue(proxy)) };
             var lab = await Lab.Lab.UpAsync(options, new Progress(), interruption.Token).ConfigureAwait(false);
             Console.Out.Write(Describe(lab, CommandLine.Style(parsed)));
             return ExitCode.Healthy;

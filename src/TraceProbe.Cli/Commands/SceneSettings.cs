@@ -87,6 +87,13 @@ internal sealed class SceneSettings
         .. FilesOf(parsed).SelectMany(f => (string[])["--cluster", f]),
     ];
 
+    /// <summary>What tells kubectl the same cluster.</summary>
+    public IReadOnlyList<string> KubectlArgumentsOf(ParseResult parsed) =>
+    [
+        .. parsed.GetValue(_kubeconfig) is { } kubeconfig ? (string[])["--kubeconfig", kubeconfig] : [],
+        .. parsed.GetValue(_context) is { } context ? (string[])["--context", context] : [],
+    ];
+
     /// <summary>Whether a lab was named on the command line.</summary>
     public bool IsLabAsked(ParseResult parsed) => parsed.GetValue(_lab) is not null;
 

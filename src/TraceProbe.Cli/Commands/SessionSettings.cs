@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Completions;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using TraceProbe.Agent.Api;
 using TraceProbe.Agent.Baselines;
 using TraceProbe.Agent.Sessions;
 using TraceProbe.Cli.Output;
@@ -24,6 +25,11 @@ internal sealed class SessionSettings
     };
 
     private readonly SceneSettings _scene = new();
+
+    private readonly Option<bool> _agents = new("--agents")
+    {
+        Description = "Have the cluster's agents do it: the one on the client's node asks, those on the endpoints' nodes follow there, and one timeline is made of it.",
+    };
 
     private readonly Option<string> _source = new("--source")
     {
@@ -69,6 +75,19 @@ internal sealed class SessionSettings
         _from.CompletionSources.Add(context => _scene.SceneOf(context.ParseResult, asking: false).Places
             .SelectMany(p => Spellings(p.Name, NamespaceOf(context.ParseResult))).Select(n => new CompletionItem(n)));
         _baseline.CompletionSources.Add(_ => BaselineStore.Default.Names().Select(n => new CompletionItem(n)));
+    }
+
+    /// <summary>The agents that may be asked to do it.</summary>
+    public AgentAddresses Agents => field ??= new AgentAddresses(_scene);
+
+    /// <summary>Whether agents are asked to do it.</summary>
+    public bool IsForAgents(ParseResult parsed) => parsed.GetValue(_agents) || Agents.IsAsked(parsed);
+
+    /// <summary>Gives the options by which agents are asked to a command.</summary>
+    public void AddAgentsTo(Command command)
+    {
+        command.Options.Add(_agents);
+        Agents.AddTo(command);
     }
 
     /// <summary>Gives the options to a command.</summary>
@@ -163,12 +182,40 @@ internal sealed class SessionSettings
             ? target!
             : throw new OperatorException(error!, ExitCode.Usage);
 
+    /// <summary>What an agent is to be asked for, to do the same; and the cluster's objects, by which its place is found.</summary>
+    public (SessionRequest Request, Core.Cluster.ClusterSnapshot Objects) RequestOf(ParseResult parsed, string url)
+    {
+        var objects = _scene.SceneOf(parsed).ReadObjects()
+            ?? throw new OperatorException("To find the agents and the client among them, the cluster's objects are needed: --kubeconfig FILE, or a lab.", ExitCode.Usage);
+        var everywhere = new Scene
+        {
+            Cluster = _scene.ServerOf(parsed)?.Cluster ?? _scene.LabOf(parsed),
+            IsClosed = true,
+            Objects = () => objects,
+            Places =
+            [
+                .. objects.Pods.Select(p => new Place { Name = $"pod/{p.Metadata.Namespace}/{p.Metadata.Name}", Kind = PlaceKind.Pod, Node = p.Spec.NodeName, PodNamespace = p.Metadata.Namespace, PodName = p.Metadata.Name }),
+                .. objects.Nodes.Select(n => new Place { Name = $"node/{n.Metadata.Name}", Kind = PlaceKind.Node, Node = n.Metadata.Name }),
+            ],
+        };
+        return (new SessionRequest
+        {
+            Url = url,
+            From = ClientOf(parsed, everywhere).Name,
+            Seconds = Math.Clamp((parsed.GetValue(_timeout) ?? TimeSpan.FromSeconds(10)).TotalSeconds, 1, 60),
+            Resolver = parsed.GetValue(_resolver) ?? "glibc",
+        }, objects);
+    }
+
     /// <summary>Diagnoses a recording, saves what is to be saved, and writes the report.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="recording">The recording.</param>
+    /// <param name="isFromAfar">Whether it was made elsewhere, where its nodes cannot be asked again.</param>
     /// <returns>The exit code.</returns>
-    public int Report(ParseResult parsed, Recording recording)
+    public int Report(ParseResult parsed, Recording recording, bool isFromAfar = false)
     {
         recording = WithBaseline(parsed, recording, e => CommandLine.Tell($"traceprobe: {e.Message}"));
-        (recording, var report) = Diagnose.Run(recording, question => TraceSession.AskAgain(recording, question), always: parsed.GetValue(_counters) || parsed.GetValue(_save) is not null);
+        (recording, var report) = isFromAfar ? (recording, Diagnose.Run(recording)) : Diagnose.Run(recording, question => TraceSession.AskAgain(recording, question), always: parsed.GetValue(_counters) || parsed.GetValue(_save) is not null);
         try
         {
             ReportOutput.Write(recording, report, parsed.GetValue(_output), CommandLine.Style(parsed));

@@ -1,5 +1,7 @@
 using System.CommandLine;
+using TraceProbe.Agent.Api;
 using TraceProbe.Agent.Sessions;
+using TraceProbe.Core.Recordings;
 
 namespace TraceProbe.Cli.Commands;
 
@@ -18,11 +20,13 @@ internal static class TraceCommand
                 ("sudo traceprobe trace http://my-nginx:8080 --from pod/ubuntu", "as pod ubuntu would ask"),
                 ("sudo traceprobe trace svc/my-nginx:8080 -n shop --from node/node-1", "a Service by its name, from a node"),
                 ("sudo traceprobe trace tcp://10.96.0.10:53 --from netns:blue --save failure.tprec", "from any network namespace; keep everything for later"),
+                ("traceprobe trace http://my-nginx:8080 --from deploy/web -n shop --agents", "from anywhere, by the cluster's agents, across nodes"),
                 ("sudo traceprobe trace http://my-nginx:8080 --from pod/ubuntu -o json | jq -r .verdict.class", "for a script"),
             ],
         };
         command.Arguments.Add(url);
         settings.AddTo(command, resolves: true, reports: true);
+        settings.AddAgentsTo(command);
         command.SetAction(parsed =>
         {
             using var interruption = new Interruption();
@@ -31,9 +35,32 @@ internal static class TraceCommand
 
             // Once for the errors in it, before anything is opened.
             _ = settings.Target(parsed, text, null);
+            if (settings.IsForAgents(parsed))
+            {
+                return settings.Report(parsed, Across(settings, parsed, text, progress.Doing, interruption.Token).GetAwaiter().GetResult(), isFromAfar: true);
+            }
+
             var recording = TraceSession.Trace(settings.Options(parsed, progress.Doing), cluster => settings.Target(parsed, text, cluster), interruption.Token);
             return settings.Report(parsed, recording);
         });
         return command;
+    }
+
+    private static async Task<Recording> Across(SessionSettings settings, ParseResult parsed, string url, Action<string> progress, CancellationToken cancellation)
+    {
+        var (request, objects) = settings.RequestOf(parsed, url);
+        using var reached = await settings.Agents.ReachAsync(parsed, objects, cancellation).ConfigureAwait(false);
+        try
+        {
+            return await ClusterTrace.RunAsync(reached.Agents, objects, settings.Target(parsed, url, objects), request, progress, cancellation).ConfigureAwait(false);
+        }
+        catch (AgentException e)
+        {
+            throw new OperatorException(e.Message);
+        }
+        catch (OperationCanceledException)
+        {
+            throw new OperatorException("Interrupted before the agents had an answer.", ExitCode.Undetermined);
+        }
     }
 }

@@ -40,6 +40,11 @@ public sealed record ApiServer
     /// <summary>As whom instead (<c>as</c>): header names and values.</summary>
     internal ImmutableArray<(string Name, string Value)> Impersonation { get; init; } = [];
 
+    /// <summary>The bearer token that it is asked with; null when it is asked with something else, such as a certificate.</summary>
+    /// <exception cref="ApiException">The credentials cannot be had.</exception>
+    public async ValueTask<string?> BearerTokenAsync(CancellationToken cancellation)
+        => await Credentials.HeaderAsync(renew: false, cancellation).ConfigureAwait(false) is { Scheme: "Bearer", Parameter: { } token } ? token : null;
+
     /// <summary>The server of the cluster that this process runs in, as its pod's service account; null when it does not run in one.</summary>
     /// <param name="folder">Where the account is.</param>
     /// <exception cref="ApiException">The account's files are not what they should be.</exception>
