@@ -63,7 +63,16 @@ public static partial class AgentHost
         host.MapAgentApi();
         var agent = host.Services.GetRequiredService<NodeAgent>();
         var log = host.Services.GetRequiredService<ILogger<NodeAgent>>();
-        host.Lifetime.ApplicationStarted.Register(() => LogListening(log, string.Join(", ", host.Urls), certificate is { IsOwn: true } ? $"; certificate of its own, SHA-256 {certificate.Fingerprint}" : ""));
+        host.Lifetime.ApplicationStarted.Register(() =>
+        {
+            // Nobody else may write to it, which is what connecting takes, whatever the umask was.
+            if (settings.SocketPath is { } socket)
+            {
+                File.SetUnixFileMode(socket, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            }
+
+            LogListening(log, string.Join(", ", host.Urls), certificate is { IsOwn: true } ? $"; certificate of its own, SHA-256 {certificate.Fingerprint}" : "");
+        });
         try
         {
             await host.RunAsync(cancellation).ConfigureAwait(false);

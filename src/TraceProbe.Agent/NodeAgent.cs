@@ -450,7 +450,7 @@ public sealed partial class NodeAgent : BackgroundService
             trace = _spans.Emit(recording, outcome.Report!, ActivityContext.TryParse(healthy, null, isRemote: true, out var root) ? root : null);
         }
 
-        if (outcome.Class is not (FailureClass.Healthy or FailureClass.SlowerThanBaseline) && outcome.Report is { } report)
+        if (outcome.Class is not (FailureClass.Healthy or FailureClass.SlowerThanBaseline) && outcome.Report is { } report && (outcome.IsFailure || outcome.Class != FailureClass.Undetermined))
         {
             Show(outcome, report, trace);
         }
@@ -461,7 +461,7 @@ public sealed partial class NodeAgent : BackgroundService
             case FailureClass.Healthy or FailureClass.SlowerThanBaseline:
                 Succeeded(outcome.Service, outcome.Client, outcome.At);
                 break;
-            case FailureClass.Undetermined:
+            case FailureClass.Undetermined when !outcome.IsFailure:
                 if (outcome.Recording is not null)
                 {
                     LogUndetermined(outcome.Client, outcome.Service, outcome.Report!.Verdict.Sentence);

@@ -11,6 +11,9 @@ public sealed class AlertBook(string node, AlertPolicy policy)
     /// <summary>The most alerts, open or about to be; failures beyond are counted in <see cref="Shed"/>.</summary>
     public const int MostAlerts = 2_000;
 
+    // What cannot be told from this node is alerted as such only when nothing else is said of that client and Service.
+    private const int MoreWhenUndetermined = 4;
+
     private const int MostPairs = 50_000;
 
     private readonly Dictionary<AlertKey, Entry> _entries = [];
@@ -40,6 +43,11 @@ public sealed class AlertBook(string node, AlertPolicy policy)
             pair.Attempts++;
         }
 
+        if (key.Class == FailureClass.Undetermined && _entries.Keys.Any(k => k.Class != FailureClass.Undetermined && k.Service == key.Service && k.Client == key.Client))
+        {
+            return null;
+        }
+
         if (!_entries.TryGetValue(key, out var entry))
         {
             if (_entries.Count >= MostAlerts)
@@ -56,12 +64,13 @@ public sealed class AlertBook(string node, AlertPolicy policy)
         entry.SuccessesBefore = pair?.Successes ?? 0;
         entry.First ??= verdict;
         entry.Recent.Enqueue(at);
-        while (entry.Recent.Count > policy.Failures || entry.Recent.Peek() < at - policy.Within)
+        var enough = policy.Failures * (key.Class == FailureClass.Undetermined ? MoreWhenUndetermined : 1);
+        while (entry.Recent.Count > enough || entry.Recent.Peek() < at - policy.Within)
         {
             entry.Recent.Dequeue();
         }
 
-        if (entry.IsOpen || entry.Recent.Count < policy.Failures)
+        if (entry.IsOpen || entry.Recent.Count < enough)
         {
             return null;
         }

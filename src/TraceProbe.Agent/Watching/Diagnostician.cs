@@ -22,6 +22,12 @@ internal sealed record Outcome(string Client, string Service, DateTimeOffset At,
 
     /// <summary>Whether events were lost while it was under way.</summary>
     public bool EventsLost { get; init; }
+
+    /// <summary>What was out of the ordinary.</summary>
+    public Symptoms Symptoms { get; init; }
+
+    /// <summary>Whether it failed for certain, whatever the cause.</summary>
+    public bool IsFailure => !EventsLost && (Symptoms & (Symptoms.Unanswered | Symptoms.Reset | Symptoms.SocketError | Symptoms.LookupFailed)) != 0;
 }
 
 /// <summary>
@@ -67,14 +73,14 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<Im
         var key = (client, service, attempt.Symptoms, attempt.Backend);
         if (_diagnosed.TryGetValue(key, out var known) && attempt.StartNanoseconds - known.At < SameCause.Ticks * 100)
         {
-            return new Outcome(client, service, at, known.Report, null) { EventsLost = attempt.Lost > 0 };
+            return new Outcome(client, service, at, known.Report, null) { EventsLost = attempt.Lost > 0, Symptoms = attempt.Symptoms };
         }
 
         var recording = Compose(attempt, around, clock) with { Baseline = baselineOf(client, service) };
         var report = Diagnose.Run(recording);
         if (attempt.Lost > 0)
         {
-            return new Outcome(client, service, at, report, recording) { EventsLost = true };
+            return new Outcome(client, service, at, report, recording) { EventsLost = true, Symptoms = attempt.Symptoms };
         }
 
         if (_diagnosed.Count >= MostRemembered)
@@ -83,7 +89,7 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<Im
         }
 
         _diagnosed[key] = (attempt.StartNanoseconds, report);
-        return new Outcome(client, service, at, report, recording);
+        return new Outcome(client, service, at, report, recording) { Symptoms = attempt.Symptoms };
     }
 
     /// <summary>A recording of an attempt.</summary>

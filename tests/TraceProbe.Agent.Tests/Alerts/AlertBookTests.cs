@@ -51,6 +51,26 @@ public class AlertBookTests
     }
 
     [Fact]
+    public void CauseThatCannotBeTold_IsAlertedWhenNothingElseIsSaid_AndLater()
+    {
+        var unknown = Refused with { Class = FailureClass.Undetermined };
+        for (var i = 0; i < 11; i++)
+        {
+            _book.Failed(unknown, Noon.AddSeconds(i), Verdict("It was refused.")).ShouldBeNull();
+        }
+
+        _book.Failed(unknown, Noon.AddSeconds(11), Verdict("It was refused.")).ShouldNotBeNull();
+
+        // Of a Service with a pod here and one elsewhere, the one here tells.
+        var (told, mixed) = (Refused with { Client = "pod/default/other" }, unknown with { Client = "pod/default/other" });
+        for (var i = 0; i < 50; i++)
+        {
+            _book.Failed(mixed, Noon.AddSeconds(i), Verdict("It was refused.")).ShouldBeNull();
+            (_book.Failed(told, Noon.AddSeconds(i), Verdict()) is not null).ShouldBe(i == 2);
+        }
+    }
+
+    [Fact]
     public void AnotherClassServiceOrClient_IsAnotherAlert()
     {
         foreach (var key in (AlertKey[])[Refused, Refused with { Class = FailureClass.NoListener }, Refused with { Service = "default/other:80" }, Refused with { Client = "node/node-1" }])
