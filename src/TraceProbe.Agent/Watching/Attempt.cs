@@ -224,7 +224,8 @@ internal sealed class Attempt
             Symptoms |= IsUnfinished ? Symptoms.Cut : Symptoms.None;
 
             // A server that hangs up first without a word has not served, whether or not it was asked yet.
-            Symptoms |= ReplyNanoseconds is null && (RequestNanoseconds is not null || (_serverFinished && !_clientFinished)) ? Symptoms.NoReply : Symptoms.None;
+            // What was said is told by the client's node.
+            Symptoms |= !IsArrival && ReplyNanoseconds is null && (RequestNanoseconds is not null || (_serverFinished && !_clientFinished)) ? Symptoms.NoReply : Symptoms.None;
         }
     }
 
