@@ -91,6 +91,7 @@ public static unsafe partial class KernelFeatures
             (LinuxCapability.CAP_BPF, "to load the observation programs", true),
             (LinuxCapability.CAP_PERFMON, "to let them read kernel memory", true),
             (LinuxCapability.CAP_NET_ADMIN, "to read the packet filter's rules", false),
+            (LinuxCapability.CAP_NET_RAW, "to read the rules of iptables-legacy, and to capture packets where eBPF is refused", false),
             (LinuxCapability.CAP_SYS_ADMIN, "to enter a pod's network namespace", false),
             (LinuxCapability.CAP_SYS_PTRACE, "to find a pod's network namespace through another user's process", false),
         ];
