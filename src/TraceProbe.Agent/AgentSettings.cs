@@ -137,7 +137,7 @@ public sealed class ApiSettings
 
     /// <summary>Reads <c>ADDRESS:PORT</c>; without an address all are meant.</summary>
     internal static bool TryParse(string text, [NotNullWhen(true)] out IPEndPoint? listen)
-        => IPEndPoint.TryParse(text.StartsWith(':') ? $"[::]{text}" : text, out listen) && listen.Port != 0;
+        => IPEndPoint.TryParse(text.StartsWith(':') ? $"{(System.Net.Sockets.Socket.OSSupportsIPv6 ? "[::]" : "0.0.0.0")}{text}" : text, out listen) && listen.Port != 0;
 }
 
 /// <summary>A webhook.</summary>
