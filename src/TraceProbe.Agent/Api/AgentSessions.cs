@@ -110,7 +110,11 @@ public sealed class AgentSessions(string folder, string node, Func<Scene> scene,
         ArgumentNullException.ThrowIfNull(session);
         session.Cancel();
         _sessions.TryRemove(session.Id, out _);
-        _ = session.Work.ContinueWith(_ => File.Delete(session.RecordingPath), TaskScheduler.Default);
+        _ = session.Work.ContinueWith(_ =>
+        {
+            File.Delete(session.RecordingPath);
+            session.Dispose();
+        }, TaskScheduler.Default);
     }
 
     /// <summary>Ends all of them.</summary>
@@ -121,6 +125,7 @@ public sealed class AgentSessions(string folder, string node, Func<Scene> scene,
             session.Cancel();
             await session.Work.ConfigureAwait(false);
             File.Delete(session.RecordingPath);
+            session.Dispose();
         }
     }
 
@@ -200,7 +205,7 @@ public sealed class AgentSessions(string folder, string node, Func<Scene> scene,
 }
 
 /// <summary>A session of an agent.</summary>
-public sealed class AgentSession
+public sealed class AgentSession : IDisposable
 {
     private readonly CancellationTokenSource _ending = new();
     private readonly string _node;
@@ -237,6 +242,9 @@ public sealed class AgentSession
     internal CancellationToken Ending => _ending.Token;
 
     internal bool IsCancelled { get; private set; }
+
+    /// <summary>Gives back what it holds, once its work is over.</summary>
+    public void Dispose() => _ending.Dispose();
 
     /// <summary>Ends it; what was seen so far is kept when it follows others.</summary>
     public void Stop() => _ending.Cancel();
