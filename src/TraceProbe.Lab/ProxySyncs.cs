@@ -37,8 +37,8 @@ internal static class ProxySyncs
         Files.Replace(PathOf(lab, node), string.Concat(syncs.Select(s => string.Create(CultureInfo.InvariantCulture, $"{s.Key} {s.Value.Synced:O} {s.Value.Queued:O}\n"))));
     }
 
-    // Now; but what comes after another is later, also within one tick of the clock.
-    private static DateTimeOffset Later(DateTimeOffset than) => TimeProvider.System.GetUtcNow() is var now && now > than ? now : than.AddMilliseconds(1);
+    // Now; but what comes after another is a millisecond later, whatever the clock says.
+    private static DateTimeOffset Later(DateTimeOffset than) => TimeProvider.System.GetUtcNow() is var now && now > than.AddMilliseconds(1) ? now : than.AddMilliseconds(1);
 
     private static DateTimeOffset Time(string text) => DateTimeOffset.ParseExact(text, "O", CultureInfo.InvariantCulture);
 

@@ -178,5 +178,5 @@ public sealed record KubeProxyAccount
     private static long Count(double value) => value < long.MaxValue ? (long)value : long.MaxValue;
 
     // Zero is what a gauge says that was never set.
-    private static DateTimeOffset? Time(double seconds) => seconds is > 0 and < 253402300799 ? DateTimeOffset.UnixEpoch.AddMilliseconds(Math.Floor(seconds * 1000)) : null;
+    private static DateTimeOffset? Time(double seconds) => seconds is > 0 and < 253402300799 ? DateTimeOffset.UnixEpoch.AddTicks((long)(seconds * TimeSpan.TicksPerSecond)) : null;
 }
