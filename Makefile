@@ -8,7 +8,7 @@ export DOTNET_CLI_TELEMETRY_OPTOUT = 1
 export DOTNET_NOLOGO = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-kernels test-matrix test-mutations verify bench install clean
+.PHONY: help deps build demo test test-kernels test-matrix test-mutations test-quiet verify bench install clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,11 @@ test-kernels: build ## Boot Debian's kernels 5.10, 6.1 and 6.12 in emulated mach
 
 verify: test ## What CI runs
 
-test-matrix: build ## Break a lab in every way, in every mode of kube-proxy, and write the table into the README (root, half an hour)
-	TRACEPROBE_EXECUTABLE=$(abspath $(OUT))/traceprobe tests/matrix.sh
+test-matrix: build ## Break a lab in every way, in every mode of kube-proxy, asked in every way, for the README's tables (root, an hour; FAULTS=… MODES=… COLUMNS=… for a part)
+	TRACEPROBE_EXECUTABLE=$(abspath $(OUT))/traceprobe FAULTS="$(FAULTS)" MODES="$(MODES)" COLUMNS_OF_MATRIX="$(if $(filter command line,$(origin COLUMNS)),$(COLUMNS))" tests/matrix.sh
+
+test-quiet: build ## Make two hundred thousand healthy connections under an agent's eyes: none may be told as a failure (root, minutes; CONNECTIONS=… for others)
+	tests/quiet.sh $(abspath $(OUT))/traceprobe $(or $(CONNECTIONS),200000)
 
 test-mutations: build ## Damage each recorded rule set at a thousand places, and see each damage told (minutes; needs ../shared)
 	TRACEPROBE_MUTATIONS=1000 $(DOTNET) test tests/TraceProbe.Cluster.Tests -c $(CONFIGURATION) --no-build --nologo --filter FullyQualifiedName~AThousandDamages

@@ -12,12 +12,26 @@ public sealed class EachFault(LabOfEachMode labs) : IClassFixture<LabOfEachMode>
 {
     private ScenarioLab? _lab;
 
-    /// <summary>Mode, fault and variant, without those that the mode cannot have.</summary>
-    public static TheoryData<ProxyMode, string, string> Cells => [.. Modes.SelectMany(mode => Fault.All.Where(f => f.WhyNotIn(mode) is null && (MatrixRow.IsAsked ? Only is null || Only.Contains(f.Name) : Fault.All.IndexOf(f) % 4 == 0))
-        .Select(f => (mode, f.Name, f.Variant ?? "")))];
+    /// <summary>Mode, way of asking, fault and variant, without those that make no sense.</summary>
+    public static TheoryData<ProxyMode, string, string, string> Cells =>
+    [
+        .. from mode in Modes
+           from way in Ways(mode)
+           from fault in Fault.All
+           where fault.WhyNotIn(mode) is null && (MatrixRow.IsAsked ? Only is null || Only.Contains(fault.Name) : Fault.All.IndexOf(fault) % 4 == 0)
+               && (way == Way.Own || (new Way(way).RequestOf(fault).WhyNot is null && (mode == ProxyMode.IptablesNft || IsOfRules(fault))))
+           select (mode, way, fault.Name, fault.Variant ?? ""),
+    ];
 
-    // Of the whole table some modes, or some faults, when these are named.
+    // Of the whole table some modes, some ways of asking, or some faults, when these are named.
     private static string[]? Only => Environment.GetEnvironmentVariable("TRACEPROBE_MATRIX_FAULTS") is { Length: > 0 } some ? some.Split(' ') : null;
+
+    // The ways of asking besides the fault's own are tried in one mode whole, and in nftables mode where the rules are what matters.
+    private static string[] Ways(ProxyMode mode) => !MatrixRow.IsAsked ? [Way.Own]
+        : [.. (Environment.GetEnvironmentVariable("TRACEPROBE_MATRIX_COLUMNS") is { Length: > 0 } some ? some.Split(' ') : [Way.Own, .. Way.All.Select(w => w.Name)])
+            .Where(w => w == Way.Own || mode is ProxyMode.IptablesNft or ProxyMode.Nftables)];
+
+    private static bool IsOfRules(Fault fault) => FailureClassInfo.Of(fault.Class).Stage is Stage.Define or Stage.Translate || fault.Class is FailureClass.DroppedByRule or FailureClass.RejectedByRule;
 
     internal static ProxyMode[] Modes => !MatrixRow.IsAsked ? [ProxyMode.IptablesNft]
         : Environment.GetEnvironmentVariable("TRACEPROBE_MATRIX_MODES") is { Length: > 0 } some ? [.. some.Split(' ').Select(Enum.Parse<ProxyMode>)]
@@ -31,18 +45,19 @@ public sealed class EachFault(LabOfEachMode labs) : IClassFixture<LabOfEachMode>
 
     [Theory]
     [MemberData(nameof(Cells))]
-    public async Task Fault_IsNamed_AndItsMendMends(ProxyMode mode, string name, string variant)
+    public async Task Fault_IsNamed_AndItsMendMends(ProxyMode mode, string way, string name, string variant)
     {
         ScenarioLab.SkipUnlessPossible(mode);
         var fault = Fault.Find(name, variant.Length == 0 ? null : variant);
         var lab = _lab = await labs.Of(mode);
         var broken = lab.Lab;
-        using var row = new MatrixRow(fault, broken.Proxy);
+        using var row = new MatrixRow(fault, broken.Proxy, way);
+        var (url, from, _) = way == Way.Own ? (fault.Url, fault.From, null) : new Way(way).RequestOf(fault);
         string[] options = fault.IsMusl ? ["--resolver", "musl"] : [];
-        lab.Baseline(fault);
+        lab.Baseline(url, from);
         broken.Break(fault);
 
-        var outcome = lab.Trace(fault.Url, fault.From, [.. options, .. row.Recording]);
+        var outcome = lab.Trace(url, from, [.. options, .. row.Recording]);
         row.Told(outcome);
         outcome.Output.ShouldNotBeEmpty(outcome.Error);
         var verdict = outcome.Verdict;
@@ -55,7 +70,7 @@ public sealed class EachFault(LabOfEachMode labs) : IClassFixture<LabOfEachMode>
         for (var round = 0; round < 4 && verdict.Mend?.Command is { } command && !OnlyShows(verdict.Mend); round++)
         {
             var said = broken.Execute(command, verdict.Mend.On);
-            var after = lab.Trace(fault.Url, fault.From, options);
+            var after = lab.Trace(url, from, options);
             row.Mended(after);
             told = $"{command}\n{said}\n{Told(after)}";
             if (after.Verdict.Class is FailureClass.Healthy or FailureClass.SlowerThanBaseline)
@@ -70,6 +85,20 @@ public sealed class EachFault(LabOfEachMode labs) : IClassFixture<LabOfEachMode>
         if (verdict.Mend?.Command is not null && !OnlyShows(verdict.Mend))
         {
             Assert.Fail($"It is not mended: {told}");
+        }
+    }
+
+    [Fact]
+    public void EachWayOfAsking_HasARequest_OrAReasonWhyThereIsNone()
+    {
+        foreach (var (way, fault) in from way in Way.All from fault in Fault.All select (way, fault))
+        {
+            var (url, _, whyNot) = way.RequestOf(fault);
+            (url.Length > 0).ShouldBe(whyNot is null, $"{fault} {way.Name}");
+            if (whyNot is not null && MatrixRow.IsAsked)
+            {
+                MatrixRow.NotApplicable(ProxyMode.IptablesNft, way.Name, fault, whyNot);
+            }
         }
     }
 

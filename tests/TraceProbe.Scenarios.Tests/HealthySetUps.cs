@@ -34,6 +34,17 @@ public sealed class HealthySetUps(LabOfEachMode labs) : IClassFixture<LabOfEachM
         new("a policy that is Local where an endpoint is", "kubectl patch service my-nginx -n default -p '{\"spec\":{\"internalTrafficPolicy\":\"Local\"}}'", "http://my-nginx:8080", "pod/ubuntu") { NeedsToday = true },
         new("a node port, on a node without an endpoint", NodePort, "http://10.77.0.11:30080", "outside") { NeedsToday = true },
         new("a node port, on the endpoint's node", NodePort, "http://10.77.0.12:30080", "outside") { NeedsToday = true },
+        new("a named target port", "kubectl patch service my-nginx -n default -p '{\"spec\":{\"ports\":[{\"port\":8080,\"targetPort\":\"http\"}]}}'", "http://my-nginx:8080", "pod/ubuntu")
+        {
+            Undo = "kubectl patch service my-nginx -n default -p '{\"spec\":{\"ports\":[{\"port\":8080,\"targetPort\":80}]}}'",
+        },
+        // What these faults make, put right by hand.
+        new("a headless Service", "break headless-port-not-remapped; kubectl patch service hostnames-headless -n default -p '{\"spec\":{\"ports\":[{\"name\":\"http\",\"port\":9376,\"targetPort\":9376}]}}'", "http://hostnames-headless:9376", "pod/ubuntu"),
+        new("a name for another one", "break external-name-unresolved; kubectl patch service db -n default -p '{\"spec\":{\"externalName\":\"my-nginx.default.svc.cluster.local\"}}'", "http://db:8080", "pod/ubuntu"),
+        new("a load balancer's address, from a range that may use it", "break source-range-denied; kubectl patch service hostnames -n default -p '{\"spec\":{\"loadBalancerSourceRanges\":[\"10.244.0.0/16\"]}}'", "http://10.77.0.100", "pod/ubuntu") { NeedsToday = true },
+        new("several requests on one connection", "--run", "curl -sS -o /dev/null -o /dev/null -o /dev/null http://hostnames/ http://hostnames/big http://hostnames/", "pod/ubuntu"),
+        new("one request after the other on a connection that stays open", "--run", "curl -sS -o /dev/null -o /dev/null http://my-nginx:8080/ http://my-nginx:8080/", "pod/ubuntu"),
+        new("the head of an answer alone", "--run", "curl -sS -I -o /dev/null http://my-nginx:8080/", "pod/ubuntu"),
     ];
 
     private const string Hostnames = "hostnames-632524106-bbpiw";
@@ -50,18 +61,32 @@ public sealed class HealthySetUps(LabOfEachMode labs) : IClassFixture<LabOfEachM
         string[] options = command.StartsWith("--", StringComparison.Ordinal) ? command.Split(' ') : [];
         if (options.Length == 0 && command.Length > 0)
         {
-            lab.Lab.Execute(command, null);
+            foreach (var step in command.Split("; "))
+            {
+                if (step.StartsWith("break ", StringComparison.Ordinal))
+                {
+                    lab.Lab.Break(step["break ".Length..]);
+                }
+                else
+                {
+                    lab.Lab.Execute(step, null);
+                }
+            }
         }
 
         try
         {
-            var outcome = lab.Trace(url, from, options);
+            var outcome = command == "--run" ? lab.Run(["run", "--from", from, "-o", "json", "--", .. url.Split(' ')]) : lab.Trace(url, from, options);
             outcome.Output.ShouldNotBeEmpty(outcome.Error);
             outcome.Verdict.Class.ShouldBeOneOf([FailureClass.Healthy, FailureClass.SlowerThanBaseline], $"{what}: {outcome.Verdict.Sentence}");
         }
         finally
         {
-            if (command.Contains("sessionAffinity", StringComparison.Ordinal))
+            if (SetUps.First(s => s.What == what).Undo is { } undo)
+            {
+                lab.Lab.Execute(undo, null);
+            }
+            else if (command.Contains("sessionAffinity", StringComparison.Ordinal))
             {
                 lab.Lab.Execute("kubectl patch service my-nginx -n default -p '{\"spec\":{\"sessionAffinity\":\"None\"}}'", null);
             }
@@ -75,6 +100,8 @@ public sealed class HealthySetUps(LabOfEachMode labs) : IClassFixture<LabOfEachM
     private sealed record SetUp(string What, string Command, string Url, string From)
     {
         public bool NeedsToday { get; init; }
+
+        public string? Undo { get; init; }
 
         public bool IsImpossibleIn(ProxyMode mode) => NeedsToday && mode == ProxyMode.Userspace;
     }

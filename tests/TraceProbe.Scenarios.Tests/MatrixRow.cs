@@ -3,8 +3,8 @@ using TraceProbe.Lab;
 
 namespace TraceProbe.Scenarios.Tests;
 
-/// <summary>One cell of the table fault × mode: added to cells.tsv in the folder $TRACEPROBE_MATRIX, when that is set, with a recording beside it.</summary>
-public sealed class MatrixRow(Fault fault, ProxyMode mode) : IDisposable
+/// <summary>One cell of the tables fault × mode and fault × way of asking: added to cells.tsv in the folder $TRACEPROBE_MATRIX, when that is set, with a recording beside it.</summary>
+public sealed class MatrixRow(Fault fault, ProxyMode mode, string way) : IDisposable
 {
     private static readonly Lock File = new();
     /// <summary>Whether the whole table is wanted.</summary>
@@ -17,7 +17,7 @@ public sealed class MatrixRow(Fault fault, ProxyMode mode) : IDisposable
     private string _mended = "";
 
     /// <summary>The options that have the request recorded.</summary>
-    public string[] Recording => _path is not { Length: > 0 } ? [] : ["--save", Path.Combine(_path, $"{mode}.{fault.Name}{(fault.Variant is null ? "" : $".{fault.Variant}")}.tprec")];
+    public string[] Recording => _path is not { Length: > 0 } ? [] : ["--save", Path.Combine(_path, $"{mode}.{fault.Name}{(fault.Variant is null ? "" : $".{fault.Variant}")}{(way == Way.Own ? "" : $".{way}")}.tprec")];
 
     public void Told(Outcome outcome)
     {
@@ -37,10 +37,19 @@ public sealed class MatrixRow(Fault fault, ProxyMode mode) : IDisposable
     {
         if (_path is { Length: > 0 })
         {
-            lock (File)
-            {
-                System.IO.File.AppendAllText(Path.Combine(_path, "cells.tsv"), string.Join('\t', mode, fault.Name, fault.Variant ?? "", _verdict, _mended, _sentence.ReplaceLineEndings(" "), _mend.ReplaceLineEndings(" ")) + "\n");
-            }
+            Write(_path, mode, way, fault, _verdict, _mended, _sentence, _mend);
+        }
+    }
+
+    /// <summary>Notes that a fault cannot be met in a way of asking, and why.</summary>
+    public static void NotApplicable(ProxyMode mode, string way, Fault fault, string reason)
+        => Write(Environment.GetEnvironmentVariable("TRACEPROBE_MATRIX")!, mode, way, fault, "n/a", "", reason, "");
+
+    private static void Write(string path, ProxyMode mode, string way, Fault fault, params string[] rest)
+    {
+        lock (File)
+        {
+            System.IO.File.AppendAllText(Path.Combine(path, "cells.tsv"), string.Join('\t', [mode.ToString(), way, fault.Name, fault.Variant ?? "", .. rest.Select(r => r.ReplaceLineEndings(" "))]) + "\n");
         }
     }
 }

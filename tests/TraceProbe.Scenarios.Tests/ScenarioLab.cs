@@ -75,11 +75,11 @@ public abstract class ScenarioLab(ProxyMode mode) : IAsyncLifetime
         => Run(["trace", url, "--from", from, "-o", "json", "--timeout", Timeout, .. options]);
 
     /// <summary>Sees to it that there is a baseline of a fault's request, where one can be recorded without the fault.</summary>
-    public void Baseline(Fault fault)
+    public void Baseline(string url, string from)
     {
-        if (_recorded.Add((fault.Url, fault.From)))
+        if (_recorded.Add((url, from)))
         {
-            Run("baseline", "record", $"b{_recorded.Count}", fault.Url, "--from", fault.From, "--timeout", "3s");
+            Run("baseline", "record", $"b{_recorded.Count}", url, "--from", from, "--timeout", "3s");
         }
     }
 

@@ -95,6 +95,11 @@ if wanted iptables; then
     trace service-not-found.ipv4 "$ipv4" pod/ubuntu
     broken dropped-by-rule
     trace dropped-by-rule http://10.96.0.175 pod/ubuntu
+    # As kube-proxy itself rejects for want of endpoints, but by somebody else.
+    "$traceprobe" lab mend >/dev/null
+    "$traceprobe" lab exec --on node-1 -- iptables-nft -I FORWARD -d 10.244.2.13/32 -j REJECT
+    trace rejected-by-rule.port-unreachable http://10.96.0.175 pod/ubuntu
+    "$traceprobe" lab exec --on node-1 -- iptables-nft -D FORWARD -d 10.244.2.13/32 -j REJECT
     # What an application sees of an answer that lacks its end, and of TLS on one side only; and what only looks like it.
     follow healthy.curl-head pod/ubuntu curl -sS -I -o /dev/null http://hostnames/big
     follow tls-mismatch.plain-server pod/ubuntu curl -sS -k -o /dev/null https://my-nginx:8080

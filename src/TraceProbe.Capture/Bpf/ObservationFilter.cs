@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Globalization;
 using TraceProbe.Core.Net;
 
 namespace TraceProbe.Capture.Bpf;
@@ -56,8 +57,12 @@ public sealed record ObservationFilter
     /// <summary>Whether to keep the first line of an HTTP message, the first of each direction of a flow.</summary>
     public bool FirstLines { get; init; }
 
-    /// <summary>The ring buffer's size in bytes: rounded up to a power of two, at least a page.</summary>
-    public int RingBytes { get; init; } = 4 * 1024 * 1024;
+    /// <summary>The ring buffer's size in bytes: rounded up to a power of two, at least a page. 4 MiB, or what $TRACEPROBE_RING_BYTES says.</summary>
+    public int RingBytes { get; init; } = UsualRingBytes;
+
+    /// <summary>The ring's size where nothing else is asked for, in bytes: $TRACEPROBE_RING_BYTES, 1 to 2^30, else 4 MiB.</summary>
+    public static int UsualRingBytes => int.TryParse(Environment.GetEnvironmentVariable("TRACEPROBE_RING_BYTES"), NumberStyles.None, CultureInfo.InvariantCulture, out var given) && given is > 0 and <= 1 << 30
+        ? given : 4 * 1024 * 1024;
 
     /// <summary>How many targets there may be at once; at least 1.</summary>
     public int MaxTargets { get; init; } = 1024;

@@ -140,6 +140,11 @@ internal sealed class SessionSettings
     /// <param name="waits">Whether somebody else's request is waited for: the observation programs have to know its destination when they are loaded, and objects have to be followed.</param>
     public SessionOptions Options(ParseResult parsed, Action<string> progress, bool waits = false)
     {
+        if (Environment.GetEnvironmentVariable("TRACEPROBE_RING_BYTES") is { Length: > 0 } ring && (!int.TryParse(ring, NumberStyles.None, CultureInfo.InvariantCulture, out var bytes) || bytes is < 1 or > 1 << 30))
+        {
+            throw new OperatorException($"TRACEPROBE_RING_BYTES is '{ring}'; it takes a number of bytes from 1 to 1073741824 (1 GiB).", ExitCode.Usage);
+        }
+
         var source = parsed.GetValue(_source);
         var opening = waits || source == "libpcap" ? null : TraceSession.OpenEarly(isClosed: _scene.LabOf(parsed) is not null);
         if (parsed.GetValue(_save) is { } save)

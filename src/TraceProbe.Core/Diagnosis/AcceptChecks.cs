@@ -3,6 +3,7 @@ using System.Globalization;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Journeys;
 using TraceProbe.Core.Net;
+using TraceProbe.Core.Requests;
 
 namespace TraceProbe.Core.Diagnosis;
 
@@ -68,8 +69,9 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
             };
         }
 
-        // A datagram needs no answer of the kernel's: that the program is silent is all that can be said. To an empty one many a server says nothing, and rightly.
-        var isQuestion = arrived.Event.PayloadLength > 0;
+        // A datagram needs no answer of the kernel's: that the program is silent is all that can be said. To an empty one many a server says nothing, and rightly;
+        // but not the one that answered it in the baseline.
+        var isQuestion = arrived.Event.PayloadLength > 0 || c.Recording.Baseline is { Target.Scheme: RequestScheme.Udp };
         return silent.Asked.Protocol != IpProtocol.Udp || here.Count == 0 ? null : new Finding(FailureClass.NoResponse,
             $"{here[0].Process?.Command ?? "The server"} in {holder} was sent the datagram on port {port}, and never answered.")
         {

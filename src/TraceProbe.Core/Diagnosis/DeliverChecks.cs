@@ -174,6 +174,12 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                     };
                 }
 
+                // What the node itself sends is routed anew after it was translated; where there is no way to go then, the hook drops it, and no rule.
+                if (rule is null && drop.Forward && e.NetNs == toPod.ClientNetNs && c.NodeCalled(place?.Node) is { } router && NoRoute(router, toPod.Backend.Address, evidence, "the packet") is { } noRoute)
+                {
+                    return noRoute;
+                }
+
                 return new Finding(FailureClass.DroppedByRule, rule is null ? $"A rule in {where} dropped {(drop.Forward ? "the packet to" : "the answer from")} {toPod.Backend}." : $"A rule in {where} dropped the packet to {toPod.Backend}: {rule}")
                 {
                     Confidence = rule is null ? Confidence.Likely : Confidence.Certain,

@@ -20,7 +20,8 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
 
         var node = leg.EntryNode;
         var rules = node is null ? null : c.RulesOf(node, !leg.IsIPv4);
-        if (leg.Connection.Translated is null)
+        // Where kube-proxy marks a packet and translates it nowhere, it is masqueraded alone.
+        if (leg.Connection.Translated is null || (leg.Connection.Translated.Value.Destination == leg.Connection.Asked.Destination && leg.Connection.Outcome != ConnectionOutcome.Established))
         {
             if (leg.Connection.Outcome == ConnectionOutcome.Rejected)
             {
