@@ -70,6 +70,9 @@ public sealed partial class RuleCheck
             ? Missing(chain, $"{_ip} saddr != {{ …, {range} }} drop")
             : Missing(chain, $"-s {range} -m comment --comment \"{subject.RuleName} loadbalancer IP\" -j {chain.Replace("KUBE-FW-", "KUBE-EXT-", StringComparison.Ordinal)}");
 
+        /// <summary>Of a kube-proxy that leaves dropping to the kubelet.</summary>
+        public RuleRef MissingMarkToDrop(string chain) => Missing(chain, "-j KUBE-MARK-DROP");
+
         public RuleRef MissingOnward(Subject subject, TrafficCase one, string chain)
         {
             var isLocal = one.From == Origin.Outside && subject.Service.Spec.ExternalTrafficPolicy == "Local";

@@ -67,6 +67,9 @@ public sealed partial class RuleCheck
             var chain = (last?.Target as RuleTarget.Jump)?.Chain ?? entries[0].LeadsTo ?? place;
             switch (ProxyChains.Of(last?.Table ?? "nat", chain))
             {
+                case ProxyChain.Firewall or ProxyChain.External when one.Fate is Fate.Denied or Fate.Dropped:
+                    return new Deviation(FailureClass.ServiceRuleMissing,
+                        $"{chain} has no rule that marks packets for {subject} to be dropped {(one.Fate == Fate.Denied ? "that come from others than loadBalancerSourceRanges" : "for want of an endpoint on this node")}", effect) { Rules = [Names.MissingMarkToDrop(chain)] };
                 case ProxyChain.Firewall when one.Range is { } range:
                     return new Deviation(FailureClass.SourceRangeDenied, $"{chain} has no rule for sources in {range}, which loadBalancerSourceRanges of {subject.FullName} allows", effect) { Rules = [Names.MissingRange(subject, one, chain, range)] };
                 case ProxyChain.Firewall or ProxyChain.External when !(one.From == Origin.Outside && subject.Service.Spec.ExternalTrafficPolicy == "Local" && chain.StartsWith("KUBE-XLB-", StringComparison.Ordinal)):
