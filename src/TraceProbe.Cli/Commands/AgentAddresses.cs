@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Text.RegularExpressions;
 using TraceProbe.Agent.Api;
-using TraceProbe.Cluster.Api;
 using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Cli.Commands;
