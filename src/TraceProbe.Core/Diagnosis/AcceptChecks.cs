@@ -33,7 +33,7 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
         {
             yield return unseen;
         }
-        else if (leg.Connection.Outcome == ConnectionOutcome.Refused || (leg.Connection.Asked.Protocol == IpProtocol.Udp && leg.Connection.Outcome == ConnectionOutcome.Rejected && c.PlaceOf(leg.Connection.AnsweredInNetNs)?.Kind == PlaceKind.Pod))
+        else if (leg.Connection.Outcome == ConnectionOutcome.Refused || (leg.Connection.Asked.Protocol == IpProtocol.Udp && leg.Connection.Outcome == ConnectionOutcome.Rejected && IsBackends(leg.Connection.AnsweredInNetNs)))
         {
             // That nothing listens on a wrong port is no second fault.
             if (!portIsWrong)
@@ -85,7 +85,10 @@ internal sealed class AcceptChecks(Case c, ServiceLeg leg)
     }
 
     /// <summary>Whether something answered for the Service's address, and who the packet went to is not known.</summary>
-    private bool IsTranslationUnseen => leg.Connection!.Translated is null && !leg.Service.Spec.IsHeadless && ServiceMeant.AddressesOf(leg.Service).Contains(leg.Connection.Asked.Destination.Address);
+    private bool IsTranslationUnseen => (leg.Connection!.Translated is not { } to || to.Destination == leg.Connection.Asked.Destination) && !leg.Service.Spec.IsHeadless && ServiceMeant.AddressesOf(leg.Service).Contains(leg.Connection.Asked.Destination.Address);
+
+    // An error that only the client was seen to get came from anywhere.
+    private bool IsBackends(uint netNs) => c.PlaceOf(netNs)?.Kind == PlaceKind.Pod && (netNs != leg.Connection!.ClientNetNs || c.NetNsOf(leg.Connection.Backend.Address) == netNs);
 
     private Finding? WhatUnseenDid()
     {

@@ -180,6 +180,17 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
                     return noRoute;
                 }
 
+                if (rule is null && drop.Forward && e.NetNs == toPod.ClientNetNs && place?.Kind == PlaceKind.Node && c.NodeCalled(place.Node) is not { Routes.IsEmpty: false })
+                {
+                    return new Finding(FailureClass.Undetermined, $"{where} dropped its own packet to {toPod.Backend} on its way out; without its rules and routes it is not known which of them did.")
+                    {
+                        Confidence = Confidence.None,
+                        Objects = [.. leg.PodRef(toPod.Backend.Address)],
+                        Evidence = [evidence],
+                        NotSeen = [$"the rules and routes of {where}"],
+                    };
+                }
+
                 return new Finding(FailureClass.DroppedByRule, rule is null ? $"A rule in {where} dropped {(drop.Forward ? "the packet to" : "the answer from")} {toPod.Backend}." : $"A rule in {where} dropped the packet to {toPod.Backend}: {rule}")
                 {
                     Confidence = rule is null ? Confidence.Likely : Confidence.Certain,
@@ -293,6 +304,17 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         if (!isRoute && !isNeighbour && RuleThatRejects(toPod) is { } rule)
         {
             return RejectedBy(rule, toPod, words);
+        }
+
+        if (!isRoute && !isNeighbour && toPod.Asked.Protocol == IpProtocol.Udp)
+        {
+            return new Finding(FailureClass.Undetermined, $"The datagram to {toPod.Backend} was refused ({words}), and who refused it was not seen: a rule on its way, or the pod itself, where nothing listens.")
+            {
+                Confidence = Confidence.None,
+                Objects = [.. leg.PodRef(toPod.Backend.Address)],
+                Evidence = [.. leg.Refusal()],
+                NotSeen = ["who sent the error"],
+            };
         }
 
         return new Finding(isRoute ? FailureClass.NoRouteToPod : isNeighbour ? FailureClass.PodUnreachable : FailureClass.RejectedByRule,

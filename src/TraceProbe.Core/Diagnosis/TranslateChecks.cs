@@ -178,6 +178,18 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
     {
         var where = c.PlaceOf(leg.Connection!.AnsweredInNetNs)?.Node ?? c.ClientNode;
         var reject = rules is null ? null : leg.Rules(rules).Reject;
+        if (reject is null && (rules is not null || leg.Connection.Asked.Protocol == IpProtocol.Udp))
+        {
+            // Its rules are known and have none that does; and of a datagram a pod without a listener says the same.
+            return new Finding(FailureClass.Undetermined, $"Packets to {leg.Name} at {leg.Connection.Asked.Destination} are refused, and {(rules is null ? $"without the rules of {where ?? "the node"}" : $"no rule of {where ?? "the node"} does that")}{(rules is null ? " it is not known by whom." : ": by whom was not seen.")}")
+            {
+                Confidence = Confidence.None,
+                Objects = [leg.Service.Ref],
+                Evidence = [.. leg.Refusal()],
+                NotSeen = ["who refused it"],
+            };
+        }
+
         return new Finding(FailureClass.EndpointRuleMissing, $"{where ?? "The node"} rejects packets to {leg.Name} at {leg.Connection.Asked.Destination} as having no endpoints, but the API has ready ones: kube-proxy there is behind.")
         {
             Confidence = reject is null ? Confidence.Likely : Confidence.Certain,
