@@ -396,6 +396,14 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
         SkipWhereInterruptsAreIgnored();
         Break("flush-rules");
         using var trace = Lab.Start(["trace", Url.IPv4, "--from", "pod/ubuntu", "--timeout", "20s", "-o", "json"]);
+
+        // Once its SYN is on its way to nowhere.
+        var sockets = $"/proc/{Lab.Lab.FindPlace("pod/ubuntu")!.Pid}/net/tcp";
+        for (var i = 0; i < 200 && !File.ReadLines(sockets).Any(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries) is [_, _, _, "02", ..]); i++)
+        {
+            await Task.Delay(100, TestContext.Current.CancellationToken);
+        }
+
         var outcome = await Interrupt(trace, trace.Id.ToString());
 
         outcome.Verdict.Class.ShouldBe(FailureClass.ProxyRulesMissing);
@@ -480,7 +488,7 @@ public abstract class Failures<TLab>(TLab lab) : IClassFixture<TLab>, IDisposabl
             await kill.WaitForExitAsync();
         }
 
-        (await Task.WhenAny(outcome, Task.Delay(2000))).ShouldBeSameAs(outcome, "it goes on after Ctrl-C");
+        (await Task.WhenAny(outcome, Task.Delay(5000))).ShouldBeSameAs(outcome, "it goes on after Ctrl-C");
         return await outcome;
     }
 
