@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Security.Cryptography;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
@@ -26,6 +27,11 @@ public static partial class AgentHost
     {
         ArgumentNullException.ThrowIfNull(settings);
         using var alone = LockState(settings.State);
+        if (settings.SocketPath is { } path && File.Exists(path) && new FileInfo(path).Length > 0)
+        {
+            throw new SessionException($"{path} is a file and no socket; choose another path for api.socket.");
+        }
+
         var name = settings.Node ?? Environment.MachineName;
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.Logging.AddSimpleConsole(o =>
@@ -77,7 +83,7 @@ public static partial class AgentHost
         {
             await host.RunAsync(cancellation).ConfigureAwait(false);
         }
-        catch (IOException e) when (agent.ExecuteTask is null or { IsFaulted: false })
+        catch (Exception e) when ((e is IOException or SocketException) && agent.ExecuteTask is null or { IsFaulted: false })
         {
             throw new SessionException($"The agent cannot listen: {e.Message} Choose another address with --api, --metrics, or api.socket in its settings.", e);
         }

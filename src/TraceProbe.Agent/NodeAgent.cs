@@ -144,6 +144,9 @@ public sealed partial class NodeAgent : BackgroundService
         NotJudged = Interlocked.Read(ref _notJudged),
     };
 
+    /// <summary>Tells of a question to the API that could not be answered.</summary>
+    internal void CouldNotAnswer(string path, Exception e) => LogNotAnswered(path, e.Message);
+
     /// <summary>Told when it stops.</summary>
     internal CancellationToken Stopping => _stopping;
 
@@ -661,6 +664,9 @@ public sealed partial class NodeAgent : BackgroundService
 
     [LoggerMessage(LogLevel.Warning, "an attempt could not be judged: {Why}")]
     private partial void LogNotJudged(string why);
+
+    [LoggerMessage(LogLevel.Warning, "{Path} could not be answered: {Why}")]
+    private partial void LogNotAnswered(string path, string why);
 
     [LoggerMessage(LogLevel.Warning, "baselines could not be stored, and will be tried again: {Why}")]
     private partial void LogNotStored(string why);

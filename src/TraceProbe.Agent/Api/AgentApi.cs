@@ -120,6 +120,13 @@ internal static class AgentApi
             {
                 await RefuseAsync(context, new Refusal(e.StatusCode, e.InnerException is JsonException inner ? $"The body cannot be read: {inner.Message}" : e.Message)).ConfigureAwait(false);
             }
+#pragma warning disable CA1031 // Nobody else would tell of it: neither whoever asked nor whoever runs the agent.
+            catch (Exception e) when (e is not OperationCanceledException)
+#pragma warning restore CA1031
+            {
+                context.RequestServices.GetRequiredService<NodeAgent>().CouldNotAnswer(context.Request.Path, e);
+                await RefuseAsync(context, new Refusal(500, e.Message)).ConfigureAwait(false);
+            }
             catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
             {
                 // Whoever asked has left.
@@ -206,9 +213,8 @@ internal static class AgentApi
     {
         { Url: null } => Watch,
         { From: { } from } when from.Split('/') is ["pod", var ns, var name] => new AccessAsked("create", "pods/exec", ns, name),
-        { From: { } from } when from.Split('/') is ["pod", var name] => new AccessAsked("create", "pods/exec", "default", name),
         { From: { } from } when from.Split('/') is ["node", var name] => new AccessAsked("create", "nodes/proxy", null, name),
-        _ => new AccessAsked("create", "pods/exec"),
+        _ => new AccessAsked("create", "nodes/proxy"),
     };
 
     private static async Task LiveAsync(HttpContext context, NodeAgent agent)

@@ -54,6 +54,7 @@ public sealed class AgentSessions(string folder, string node, Func<Scene> scene,
             { Seconds: not (>= 1 and <= 60) } => new Refusal(400, "seconds: it is from 1 to 60."),
             { Resolver: not ("glibc" or "musl") } => new Refusal(400, "resolver: it is glibc or musl."),
             { Url: not null, From: null } => new Refusal(400, "from: it says where the request is made from, as pod/NAMESPACE/NAME or node/NAME."),
+            { From: { } from } when !IsPlace(from) => new Refusal(400, $"from: '{from}' is neither pod/NAMESPACE/NAME nor node/NAME."),
             { Url: not null, To: not null } or { Url: null, To: null or { Count: 0 } } => new Refusal(400, "Either url and from are given, to make a request, or to, to follow what others make."),
             { To.Count: > MostTargets } => new Refusal(400, $"to: at most {MostTargets} addresses."),
             _ => null,
@@ -104,6 +105,9 @@ public sealed class AgentSessions(string folder, string node, Func<Scene> scene,
         }
     }
 
+    // Whole names alone: what is allowed is asked of the cluster by the same name that the request is then made from.
+    private static bool IsPlace(string from) => from.Split('/') is ["pod", { Length: > 0 }, { Length: > 0 }] or ["node", { Length: > 0 }];
+
     /// <summary>Ends a session, and forgets it with what it found.</summary>
     public void Remove(AgentSession session)
     {
@@ -146,9 +150,11 @@ public sealed class AgentSessions(string folder, string node, Func<Scene> scene,
                 RecordingArchive.Write(session.RecordingPath, recording, Diagnose.Run(recording));
             }
 
-            session.Become("done");
+            session.Become(session.IsCancelled ? "cancelled" : "done");
         }
-        catch (Exception e) when (e is SessionException or IOException or RecordingException or UnauthorizedAccessException or InvalidOperationException)
+#pragma warning disable CA1031 // Whatever ended it: one that did not say so would count as under way for ever.
+        catch (Exception e)
+#pragma warning restore CA1031
         {
             session.Fail(e.Message);
         }
@@ -197,7 +203,9 @@ public sealed class AgentSessions(string folder, string node, Func<Scene> scene,
                 session.Fail(said.Length > 0 ? said : $"trace ended with {process.ExitCode} and said nothing.");
             }
         }
-        catch (Exception e) when (e is IOException or RecordingException or System.ComponentModel.Win32Exception or UnauthorizedAccessException)
+#pragma warning disable CA1031 // As above.
+        catch (Exception e)
+#pragma warning restore CA1031
         {
             session.Fail(e.Message);
         }
