@@ -30,8 +30,7 @@ public sealed class LostEvents(NftLab lab) : IClassFixture<NftLab>, IDisposable
     {
         var fault = Fault.Find(name);
         lab.Lab.Break(fault);
-        var outcome = Trace(fault.Url);
-        outcome.Report.LostEvents.ShouldBeGreaterThan(0);
+        var outcome = TraceThatLoses(fault.Url, fault.Class);
         outcome.Verdict.Class.ShouldBeOneOf([fault.Class, FailureClass.Undetermined], outcome.Verdict.Sentence);
         outcome.Verdict.Confidence.ShouldNotBe(Confidence.Certain, outcome.Verdict.Sentence);
         outcome.Verdict.NotSeen.ShouldContain(s => s.Contains("lost while the request was followed", StringComparison.Ordinal));
@@ -40,9 +39,31 @@ public sealed class LostEvents(NftLab lab) : IClassFixture<NftLab>, IDisposable
     [Fact]
     public void RingThatOverflows_MakesNoFailureOfAHealthyRequest()
     {
-        var outcome = Trace("http://hostnames/big");
-        outcome.Report.LostEvents.ShouldBeGreaterThan(0);
+        var outcome = TraceThatLoses("http://hostnames/big", FailureClass.Healthy);
         outcome.Verdict.Class.ShouldBeOneOf([FailureClass.Healthy, FailureClass.SlowerThanBaseline, FailureClass.Undetermined], outcome.Verdict.Sentence);
+    }
+
+    /// <summary>
+    /// The first of some requests of which events were lost: a reader that is quick enough loses none of a short one, and then has to tell all of it.
+    /// </summary>
+    private Outcome TraceThatLoses(string url, FailureClass whole)
+    {
+        for (var attempt = 0; attempt < 8; attempt++)
+        {
+            var outcome = Trace(url);
+            if (outcome.Report.LostEvents > 0)
+            {
+                return outcome;
+            }
+
+            if (whole != FailureClass.Healthy)
+            {
+                outcome.Verdict.Class.ShouldBe(whole, outcome.Verdict.Sentence);
+            }
+        }
+
+        Assert.Skip("needs a request some of whose events are lost in a ring buffer of one page: eight were read in time");
+        throw new InvalidOperationException();
     }
 
     private Outcome Trace(string url)

@@ -124,13 +124,16 @@ build_root() {
         [ ! -e "/etc/$name" ] || cp -rL "/etc/$name" "$root/etc/$name"
     done
 
-    local dotnet version
+    local dotnet version framework
     dotnet=$(dirname "$(readlink -f "$(tool "${DOTNET:-dotnet}")")")
     version=$("$dotnet/dotnet" --list-runtimes | sed -n 's/^Microsoft.NETCore.App \(10[^ ]*\).*/\1/p' | tail -1)
-    mkdir -p "$root/usr/share/dotnet/host/fxr" "$root/usr/share/dotnet/shared/Microsoft.NETCore.App"
+    mkdir -p "$root/usr/share/dotnet/host/fxr"
     cp "$dotnet/dotnet" "$root/usr/share/dotnet/"
     cp -r "$dotnet/host/fxr/$version" "$root/usr/share/dotnet/host/fxr/"
-    cp -r "$dotnet/shared/Microsoft.NETCore.App/$version" "$root/usr/share/dotnet/shared/Microsoft.NETCore.App/"
+    for framework in Microsoft.NETCore.App Microsoft.AspNetCore.App; do
+        mkdir -p "$root/usr/share/dotnet/shared/$framework"
+        cp -r "$dotnet/shared/$framework/$version" "$root/usr/share/dotnet/shared/$framework/"
+    done
     put_with_libraries "$dotnet/dotnet" "$dotnet/shared/Microsoft.NETCore.App/$version"/*.so
     ln -s ../share/dotnet/dotnet "$root/usr/bin/dotnet"
 
