@@ -163,6 +163,36 @@ public sealed class IpvsCheckTests
     }
 
     [Fact]
+    public void JumpFromPreroutingGone_IsToldAlsoForClusterAddresses()
+    {
+        // Whom it masquerades there is told by the rule that no packet from outside comes to any more.
+        var finding = Failing(Healthy with { Rules = [.. Healthy.Rules.Where(l => l != "-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES")] });
+        finding.Class.ShouldBe(FailureClass.MasqueradeMissing);
+        finding.Ports.ShouldContain("default/kubernetes 443/TCP");
+        finding.Rules.ShouldHaveSingleItem().Raw.ShouldBe("-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES");
+    }
+
+    [Fact]
+    public void JumpToWhatKeepsTheNodeOutGone_IsNamedAndNotTheRuleBehindIt()
+    {
+        var finding = Failing(Healthy with { Rules = [.. Healthy.Rules.Where(l => !l.EndsWith("-j KUBE-IPVS-OUT-FILTER", StringComparison.Ordinal))] });
+        finding.Class.ShouldBe(FailureClass.ProxyRulesMissing);
+        finding.Rules.ShouldHaveSingleItem().Raw.ShouldBe("-A OUTPUT -m comment --comment \"kubernetes ipvs access filter\" -j KUBE-IPVS-OUT-FILTER");
+    }
+
+    [Theory]
+    [InlineData("KUBE-SOURCE-RANGES-FIREWALL", "ACCEPT", FailureClass.TranslationShadowed)]
+    [InlineData("KUBE-PROXY-FIREWALL", "DROP", FailureClass.DroppedByRule)]
+    public void RuleByHandInKubeProxysOwnChain_IsTheOneNamed(string chain, string verdict, FailureClass @class)
+    {
+        var rule = $"-A {chain} -s 10.244.0.0/16 -j {verdict}";
+        var finding = Failing(Healthy with { Rules = [.. Healthy.Rules.SelectMany(l => l == Healthy.Rules.First(r => r.StartsWith($"-A {chain} ", StringComparison.Ordinal)) ? new[] { rule, l } : [l])] });
+        finding.Class.ShouldBe(@class);
+        finding.Rules.ShouldHaveSingleItem().Raw.ShouldBe(rule);
+        finding.Rules[0].Owner.ShouldBeNull();
+    }
+
+    [Fact]
     public void RulesFlushedWhileVirtualServersStay_LackTheirMasquerading()
     {
         // Live, no ipset is read then, since no rule asks one.
@@ -170,7 +200,7 @@ public sealed class IpvsCheckTests
         report.NotSeen.ShouldBeEmpty();
         var found = report.Findings.Where(f => f.Status != CheckStatus.Agrees).ToList();
         found.ShouldContain(f => f.Class == FailureClass.MasqueradeMissing && f.Ports.Contains("demo/web 80/TCP") && f.Rules.Any(r => r.IsMissing && r.Chain == "OUTPUT"));
-        found.ShouldAllBe(f => f.Class == FailureClass.MasqueradeMissing || f.Class == FailureClass.ServiceRuleMissing);
+        found.ShouldAllBe(f => f.Class == FailureClass.MasqueradeMissing || f.Class == FailureClass.ServiceRuleMissing || f.Class == FailureClass.ProxyRulesMissing);
         found.ShouldNotContain(f => f.Sentence.Contains("ipset", StringComparison.Ordinal));
     }
 
@@ -421,9 +451,11 @@ public sealed class IpvsCheckTests
 
         private static string[] ClassesOfRule(string rule) => rule.Split(' ')[1] switch
         {
-            "KUBE-IPVS-FILTER" or "KUBE-FORWARD" => ["proxy-rules-missing"],
-            "KUBE-PROXY-FIREWALL" or "KUBE-IPVS-OUT-FILTER" or "INPUT" => ["service-rule-missing"],
-            "KUBE-SOURCE-RANGES-FIREWALL" => rule.EndsWith("DROP", StringComparison.Ordinal) ? ["service-rule-missing"] : ["source-range-denied"],
+            // What all Services share, as in iptables mode; of one Service's own there is only what keeps the node itself out.
+            "KUBE-IPVS-FILTER" or "KUBE-FORWARD" or "KUBE-PROXY-FIREWALL" or "INPUT" => ["proxy-rules-missing"],
+            "KUBE-IPVS-OUT-FILTER" => ["service-rule-missing"],
+            "KUBE-SOURCE-RANGES-FIREWALL" => rule.EndsWith("DROP", StringComparison.Ordinal) ? ["proxy-rules-missing"] : ["source-range-denied"],
+            "OUTPUT" when rule.Contains("-OUT-FILTER", StringComparison.Ordinal) => ["proxy-rules-missing"],
             _ when rule.Contains("-j RETURN", StringComparison.Ordinal) => ["masquerade-unexpected"],
             _ => ["masquerade-missing"],
         };

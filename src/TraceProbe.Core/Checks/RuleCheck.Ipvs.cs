@@ -200,7 +200,7 @@ public sealed partial class RuleCheck
                 return new Deviation(FailureClass.TranslationShadowed, $"{OwnerWords(rule)} lets packets in before kube-proxy's rules ask for loadBalancerSourceRanges ({rule})", effect) { Shared = rule.ToString(), Rules = [rule], Mend = Removing(before) };
             }
 
-            if (one.Packet.FromNode)
+            if (one.Packet.FromNode && branch.Steps.Any(s => s.Rule.Target is RuleTarget.Jump { Chain: "KUBE-IPVS-OUT-FILTER" }))
             {
                 var host = new IpNetwork(one.To.Address, one.To.Address.Width);
                 return new Deviation(FailureClass.ServiceRuleMissing, words, effect)
@@ -210,7 +210,7 @@ public sealed partial class RuleCheck
             }
 
             var firewall = rules.SetName("LOAD-BALANCER-FW");
-            if (rules.IpSets is not null && Member(firewall, one) is null)
+            if (!one.Packet.FromNode && rules.IpSets is not null && Member(firewall, one) is null)
             {
                 return Unlisted(FailureClass.ServiceRuleMissing, firewall, MemberOf(subject, one), "so that its loadBalancerSourceRanges are not asked", effect);
             }
@@ -228,12 +228,14 @@ public sealed partial class RuleCheck
                 };
             }
 
-            return new Deviation(FailureClass.ServiceRuleMissing, "the rules that keep others than loadBalancerSourceRanges out are not in effect", effect)
+            // What serves all Services is missing, not one Service's.
+            return new Deviation(FailureClass.ProxyRulesMissing, $"the rules that keep others than loadBalancerSourceRanges out are not in effect for packets {(one.Packet.FromNode ? "from the node itself" : "that come in")}", effect)
             {
-                Shared = firewall,
+                Shared = one.Packet.FromNode ? "KUBE-IPVS-OUT-FILTER" : firewall,
                 Rules =
                 [
-                    branch.Steps.Any(s => s.Rule.Target is RuleTarget.Jump { Chain: "KUBE-SOURCE-RANGES-FIREWALL" }) ? Missing("filter", "KUBE-SOURCE-RANGES-FIREWALL", "-j DROP")
+                    one.Packet.FromNode ? Missing("filter", "OUTPUT", "-m comment --comment \"kubernetes ipvs access filter\" -j KUBE-IPVS-OUT-FILTER")
+                        : branch.Steps.Any(s => s.Rule.Target is RuleTarget.Jump { Chain: "KUBE-SOURCE-RANGES-FIREWALL" }) ? Missing("filter", "KUBE-SOURCE-RANGES-FIREWALL", "-j DROP")
                         : branch.Steps.Any(s => s.Rule.Target is RuleTarget.Jump { Chain: "KUBE-PROXY-FIREWALL" }) ? Asking("filter", "KUBE-PROXY-FIREWALL", "LOAD-BALANCER-FW", "dst,dst", "KUBE-SOURCE-RANGES-FIREWALL")
                         : Missing("filter", "INPUT", "-m comment --comment \"kube-proxy firewall rules\" -j KUBE-PROXY-FIREWALL"),
                 ],

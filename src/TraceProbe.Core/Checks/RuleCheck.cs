@@ -343,7 +343,7 @@ public sealed partial class RuleCheck
             var recent = rules.Sets.Any(s => s.Tables.Values.Any(t => t.Name.EndsWith(" kube-proxy", StringComparison.Ordinal) || t.Chains.Keys.Any(c => c.StartsWith("KUBE-EXT-", StringComparison.Ordinal))));
             // What it was told to mark, by its configuration or as its other rules show, is missed also where it is marked for none. It may have been told of more since.
             string? unmarked = null;
-            for (var from = 0; from < seen.Length && !IsIpvs; from++)
+            for (var from = 0; from < seen.Length; from++)
             {
                 if (seen[from] > 0 && ToldToMark(sources[from]) is { } why)
                 {
@@ -354,7 +354,7 @@ public sealed partial class RuleCheck
 
             return !IsIpvs ? new ProxyHabits(Most(marked[0], seen[0]), Most(marked[1], seen[1]), Most(marked[2], seen[2]), recent) { MarksNoneThough = unmarked }
                 // The node's own packets have a Service's address as their source there, and are masqueraded whatever it was told.
-                : new ProxyHabits(Most(marked[0], seen[0]), true, marked[1] == 0 ? null : Most(marked[2], seen[2]), true) { IsIpvs = true };
+                : new ProxyHabits(Most(marked[0], seen[0]), true, marked is [_, 0, 0] ? null : Most(marked[2], seen[2]), true) { IsIpvs = true };
 
             static bool? Most(int some, int all) => some * 2 > all ? true : some * 2 < all ? false : null;
         }
@@ -382,10 +382,12 @@ public sealed partial class RuleCheck
             => check._cluster.Settings.KubeProxy is { MasqueradeAll: not true } told && told.ClusterCidrs.Any(c => IpNetwork.TryParse(c, out var prefix) && prefix.Contains(source));
 
         // Those that let pods past externalTrafficPolicy Local: -A KUBE-EXT-… -s 10.244.0.0/16 -m comment --comment "pod traffic for …" -j KUBE-SVC-…
+        // In IPVS mode one rule marks for all Services: -A KUBE-SERVICES ! -s 10.244.0.0/16 … -m set --match-set KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ
         private ImmutableArray<IpNetwork> PodsByRules => field.IsDefault
-            ? field = [.. rules.Sets.SelectMany(s => s.Tables.Values).SelectMany(t => t.Chains.Values.Where(c => ProxyChains.Of(t.Name, c.Name) == ProxyChain.External)).SelectMany(c => c.Rules)
-                .Where(r => r.Target is RuleTarget.Jump jump && ProxyChains.Of(r.Table, jump.Chain) == ProxyChain.Service).SelectMany(r => r.Matches.OfType<RuleMatch.Source>())
-                .Where(m => !m.Negated && m.Network.PrefixLength < m.Network.Address.Width && m.Network.Address.IsIPv4 != IsIPv6).Select(m => m.Network).Distinct()]
+            ? field = [.. rules.Sets.SelectMany(s => s.Tables.Values)
+                .SelectMany(t => t.Chains.Values.Where(c => ProxyChains.Of(t.Name, c.Name) == (IsIpvs ? ProxyChain.Entry : ProxyChain.External))).SelectMany(c => c.Rules)
+                .Where(r => r.Target is RuleTarget.Jump jump && ProxyChains.Of(r.Table, jump.Chain) == (IsIpvs ? ProxyChain.Mark : ProxyChain.Service)).SelectMany(r => r.Matches.OfType<RuleMatch.Source>())
+                .Where(m => m.Negated == IsIpvs && m.Network.PrefixLength < m.Network.Address.Width && m.Network.Address.IsIPv4 != IsIPv6).Select(m => m.Network).Distinct()]
             : field;
 
         // --nodeport-addresses can keep some of the node's addresses out.

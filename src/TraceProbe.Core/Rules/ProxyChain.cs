@@ -124,7 +124,7 @@ public static class ProxyChains
         foreach (var match in rule.Matches)
         {
             if (match is RuleMatch.Commented or RuleMatch.Mark or RuleMatch.ConnectionState or RuleMatch.InSet or RuleMatch.Scheduled
-                || chain == ProxyChain.Firewall && rule.Chain != "firewall-check" && match is RuleMatch.Source or RuleMatch.Lookup)
+                || rule.Chain.StartsWith("firewall-", StringComparison.Ordinal) && rule.Chain != "firewall-check" && match is RuleMatch.Source or RuleMatch.Lookup)
             {
                 return true;
             }
