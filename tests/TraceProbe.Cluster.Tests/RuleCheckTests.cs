@@ -195,6 +195,7 @@ public sealed class RuleCheckTests
         finding.Rules.Select(r => r.Tool).Order().ShouldBe(["iptables-legacy", "iptables-nft"]);
         finding.Ports.ShouldBeEmpty("each packet goes where it should as yet");
         report.Ports.ShouldAllBe(p => p.Status == CheckStatus.Agrees);
+        report.Families.ShouldHaveSingleItem().Describe().Split(" and ").Order().ShouldBe(["iptables-legacy", "iptables-nft"]);
         // What nothing leads to any more is no conflict.
         Check(Dump, legacy: Dump.Where(l => !l.EndsWith("-j KUBE-SERVICES", StringComparison.Ordinal))).Status.ShouldBe(CheckStatus.Agrees);
     }
@@ -204,7 +205,9 @@ public sealed class RuleCheckTests
     {
         var nftables = Fixture.Text(Fixture.Find(Fixture.Own("kube-proxy-1.36-nftables"), "nft-list-ruleset.json")!);
         var sets = RuleSet.ParseAll([new RuleDump("iptables-save", string.Join('\n', Dump)), new RuleDump("nft", nftables)]);
-        var finding = new RuleCheck(Cluster, "kp-node1", [ProxyRules.Of(sets, false, [], false)]).Run().Findings.Where(f => f.Class == FailureClass.ProxyBackendConflict).ShouldHaveSingleItem();
+        var report = new RuleCheck(Cluster, "kp-node1", [ProxyRules.Of(sets, false, [], false)]).Run();
+        report.Families.ShouldHaveSingleItem().Describe().ShouldBe("iptables-nft and nftables");
+        var finding = report.Findings.Where(f => f.Class == FailureClass.ProxyBackendConflict).ShouldHaveSingleItem();
         finding.Status.ShouldBe(CheckStatus.Differs);
         finding.Sentence.ShouldContain("iptables-nft");
         finding.Sentence.ShouldContain("nft");

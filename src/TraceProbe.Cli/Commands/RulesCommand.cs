@@ -100,7 +100,7 @@ internal static class RulesCommand
                 foreach (var family in node.Families)
                 {
                     known &= family.Mode != ProxyMode.Unknown;
-                    page.Row(2, new Cell(family.IsIPv6 ? "IPv6" : "IPv4", 4, Ink.Dim), new Cell(family.Mode.ToString().ToLowerInvariant(), 10), new Cell(Evidence(family)));
+                    page.Row(2, new Cell(family.IsIPv6 ? "IPv6" : "IPv4", 4, Ink.Dim), new Cell(CheckedFamily.Of(family).Describe(), 10), new Cell(Evidence(family)));
                 }
 
                 foreach (var unread in node.Unread)

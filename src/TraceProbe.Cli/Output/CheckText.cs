@@ -33,7 +33,7 @@ internal static class CheckText
 
     private static void WriteNode(Page page, NodeCheck node, bool every)
     {
-        var modes = node.Families.GroupBy(f => f.Bypass ?? f.Mode.ToString().ToLowerInvariant()).Select(g => $"{g.Key} ({string.Join(", ", g.Select(f => f.Family))})");
+        var modes = node.Families.GroupBy(f => f.Describe()).Select(g => $"{g.Key} ({string.Join(", ", g.Select(f => f.Family))})");
         page.Paragraph($"{node.Node ?? "a node"}: {string.Join(", ", modes)}", 0, Ink.Bold);
         foreach (var line in node.TellOfKubeProxy())
         {

@@ -63,7 +63,7 @@ internal static class JunitReport
         {
             xml.WriteStartElement("property");
             Attribute(xml, "name", family.Family);
-            Attribute(xml, "value", family.Bypass ?? family.Mode.ToString().ToLowerInvariant());
+            Attribute(xml, "value", family.Describe());
             xml.WriteEndElement();
         }
 

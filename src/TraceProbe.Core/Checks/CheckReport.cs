@@ -77,7 +77,23 @@ public enum CheckStatus
 /// <param name="Family"><c>IPv4</c> or <c>IPv6</c>.</param>
 /// <param name="Mode">How kube-proxy works.</param>
 /// <param name="Bypass">What translates in its place, such as <c>Cilium</c>; null when nothing does.</param>
-public sealed record CheckedFamily(string Family, ProxyMode Mode, string? Bypass);
+public sealed record CheckedFamily(string Family, ProxyMode Mode, string? Bypass)
+{
+    /// <summary>The ways in which packets for Services are translated there: none where nothing does, several where an earlier kube-proxy left its own in effect.</summary>
+    public ImmutableArray<ProxyInEffect> InEffect { get; init; } = [];
+
+    /// <summary>What is told of a family's rules.</summary>
+    public static CheckedFamily Of(ProxyRules rules)
+    {
+        ArgumentNullException.ThrowIfNull(rules);
+        return new CheckedFamily(rules.IsIPv6 ? "IPv6" : "IPv4", rules.Mode, rules.Bypass) { InEffect = rules.InEffect };
+    }
+
+    /// <summary>How kube-proxy works, in a word or two: <c>nftables</c>; <c>iptables-legacy and iptables-nft</c> where both are in effect.</summary>
+    public string Describe() => Bypass ?? (InEffect is [_, _, ..] several
+        ? string.Join(" and ", several.Select(e => e.Mode switch { ProxyMode.Iptables => e.Tool, ProxyMode.Userspace => $"userspace by {e.Tool}", _ => e.Mode.ToString().ToLowerInvariant() }))
+        : Mode.ToString().ToLowerInvariant());
+}
 
 /// <summary>One Service port.</summary>
 /// <param name="Service">The Service.</param>

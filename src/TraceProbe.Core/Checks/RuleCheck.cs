@@ -111,7 +111,7 @@ public sealed partial class RuleCheck
         return new NodeCheck
         {
             Node = _vantage.Node,
-            Families = [.. _sides.Select(s => new CheckedFamily(s.Rules.IsIPv6 ? "IPv6" : "IPv4", s.Rules.Mode, s.Rules.Bypass))],
+            Families = [.. _sides.Select(s => CheckedFamily.Of(s.Rules))],
             Ports = found.WithClasses(ports),
             Findings = found.ToFindings(),
             NotSeen = NotSeen(isWhole),

@@ -98,7 +98,15 @@ public sealed partial class ProxyRules
     /// The first rule of each tool's that leads to rules of kube-proxy's for Services. More than one says that an earlier kube-proxy, of another mode or
     /// backend, left its rules in effect: only one of them is kept up to date.
     /// </summary>
-    public ImmutableArray<RuleRef> Entrances => [.. Sets.Select(EntranceOf).OfType<RuleRef>()];
+    public ImmutableArray<RuleRef> Entrances => [.. Sets.Select(s => EntranceOf(s) is { } rule ? RuleRef.Of(rule, RuleRef.ToolOf(s.Backend, IsIPv6)) : null).OfType<RuleRef>()];
+
+    /// <summary>
+    /// The ways in which packets for Services are translated here, each with the tool that shows it. None where kube-proxy's rules are not in effect; more than
+    /// one as <see cref="Entrances"/> says, of which <see cref="Mode"/> is the one that comes first by the rules that it has.
+    /// </summary>
+    public ImmutableArray<ProxyInEffect> InEffect
+        => [.. Mode == ProxyMode.Ipvs && EntryRules > 0 ? [new ProxyInEffect(ProxyMode.Ipvs, "ipvsadm")] : Array.Empty<ProxyInEffect>(), .. Sets.Select(s => (Set: s, Rule: EntranceOf(s))).Where(e => e.Rule is not null)
+            .Select(e => new ProxyInEffect(e.Set.Backend == RuleBackend.Nftables ? ProxyMode.Nftables : LeadsToPortals(e.Rule!) ? ProxyMode.Userspace : ProxyMode.Iptables, RuleRef.ToolOf(e.Set.Backend, IsIPv6)))];
 
     /// <summary>Where these rules are kept, in words: <c>iptables</c>, <c>ip6tables</c>, <c>nftables</c>, <c>IPVS</c>.</summary>
     public string Kind => Mode == ProxyMode.Nftables ? "nftables" : Mode == ProxyMode.Ipvs ? "IPVS" : IsIPv6 ? "ip6tables" : "iptables";
@@ -323,16 +331,15 @@ public sealed partial class ProxyRules
         return digits.ToString();
     }
 
-    private RuleRef? EntranceOf(RuleSet set)
-    {
-        var rule = set.Backend == RuleBackend.Nftables
+    private Rule? EntranceOf(RuleSet set)
+        => set.Backend == RuleBackend.Nftables
             ? set.Table(NameOfNftables(IsIPv6)) is { } table && Elements(table, "services") > 0 ? JumpsToServices(table).FirstOrDefault() : null
             : set.Table("nat") is { } nat
                 ? ((string[])["PREROUTING", "OUTPUT"]).SelectMany(h => nat.Chain(h)?.Rules ?? [])
                     .FirstOrDefault(r => r.Target is RuleTarget.Jump jump && ProxyChains.Of("nat", jump.Chain) is ProxyChain.Entry or ProxyChain.Portal && nat.Chain(jump.Chain)?.Rules.Any(IsEntry) == true)
                 : null;
-        return rule is null ? null : RuleRef.Of(rule, RuleRef.ToolOf(set.Backend, IsIPv6));
-    }
+
+    private static bool LeadsToPortals(Rule rule) => rule.Target is RuleTarget.Jump { Chain: var chain } && ProxyChains.Of("nat", chain) == ProxyChain.Portal;
 
     private static bool IsEntry(Rule rule) => rule.Matches.Any(m => m is RuleMatch.Destination { Negated: false });
 
@@ -387,6 +394,11 @@ public sealed partial class ProxyRules
         return null;
     }
 }
+
+/// <summary>One way in which packets for Services are translated.</summary>
+/// <param name="Mode">kube-proxy's mode that it belongs to.</param>
+/// <param name="Tool">The command that shows its rules, such as <c>iptables-legacy</c>, <c>nft</c> or <c>ipvsadm</c>.</param>
+public sealed record ProxyInEffect(ProxyMode Mode, string Tool);
 
 /// <summary>What kube-proxy's rules on a node do for one Service port.</summary>
 public sealed record ServiceRules
