@@ -49,7 +49,7 @@ internal sealed class RuleSettings
     {
         command.Options.Add(_rules);
         command.Options.Add(_node);
-        _scene.AddTo(command);
+        _scene.AddTo(command, withNode: false);
     }
 
     /// <summary>The namespace that names without one are in.</summary>

@@ -52,11 +52,17 @@ internal sealed class SceneSettings
     });
 
     /// <summary>Gives the options to a command.</summary>
-    public void AddTo(Command command)
+    /// <param name="command">The command.</param>
+    /// <param name="withNode">Whether with <c>--node</c>; a command that has its own asks about nodes, and not from one.</param>
+    public void AddTo(Command command, bool withNode = true)
     {
         command.Options.Add(_namespace);
         command.Options.Add(_lab);
-        command.Options.Add(_node);
+        if (withNode)
+        {
+            command.Options.Add(_node);
+        }
+
         AddApiTo(command);
         command.Options.Add(_cluster);
     }
