@@ -34,22 +34,18 @@ public static partial class AgentHost
 
         var name = settings.Node ?? Environment.MachineName;
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.Logging.AddSimpleConsole(o =>
-        {
-            (o.SingleLine, o.UseUtcTimestamp, o.TimestampFormat) = (true, true, "yyyy-MM-dd'T'HH:mm:ss'Z' ");
-            o.ColorBehavior = Console.IsErrorRedirected ? LoggerColorBehavior.Disabled : LoggerColorBehavior.Default;
-        });
-        builder.Services.Configure<ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
+        builder.Logging.AddConsole(o => (o.FormatterName, o.LogToStandardErrorThreshold) = (AgentLogFormatter.Called, LogLevel.Trace))
+            .AddConsoleFormatter<AgentLogFormatter, ConsoleFormatterOptions>();
 
         // What the host would print of an agent that cannot go on is said by whoever runs it, in a sentence.
         builder.Logging.AddFilter("Microsoft", LogLevel.None);
         using var http = new HttpClient { Timeout = TimeSpan.FromSeconds(10) };
         using var metrics = new AgentMetrics(settings.Otlp, name);
         using var export = settings.Otlp is { Endpoint: not null } otlp ? new SpanExport(otlp, name, metrics) : null;
-        using var reviews = server is null ? null : new ApiClient(server);
+        using var cluster = server is null ? null : new ApiClient(server);
         await using var sessions = new AgentSessions(Path.Combine(settings.State, "sessions"), name, scene, sceneArguments);
         var services = builder.Services;
-        services.AddSingleton(settings).AddSingleton(metrics).AddSingleton(sessions).AddSingleton(new ApiAccess(reviews));
+        services.AddSingleton(settings).AddSingleton(metrics).AddSingleton(sessions).AddSingleton(new ApiAccess(cluster));
         services.AddSingleton(new FailureFiles(Path.Combine(settings.State, "failures"), settings.Recordings));
         foreach (var receiver in settings.Alertmanagers)
         {
@@ -59,6 +55,11 @@ public static partial class AgentHost
         foreach (var hook in settings.Webhooks)
         {
             services.AddSingleton<IAlertSink>(new WebhookSink(http, hook.Url!, hook.Format));
+        }
+
+        if (cluster is not null && settings.Events)
+        {
+            services.AddSingleton<IAlertSink>(new EventSink(cluster));
         }
 
         services.AddSingleton(provider => ActivatorUtilities.CreateInstance<NodeAgent>(provider, scene));

@@ -28,6 +28,9 @@ public sealed class AgentSettings
     /// <summary>Webhooks to tell.</summary>
     public IList<WebhookSettings> Webhooks { get; } = [];
 
+    /// <summary>Whether alerts are told as Events on the Service and the client's Pod, where there is an API server.</summary>
+    public bool Events { get; set; } = true;
+
     /// <summary>Where spans and metrics go; nowhere when it is null.</summary>
     public OtlpSettings? Otlp { get; set; }
 

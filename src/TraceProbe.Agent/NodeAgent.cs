@@ -12,6 +12,7 @@ using TraceProbe.Agent.Telemetry;
 using TraceProbe.Agent.Watching;
 using TraceProbe.Capture;
 using TraceProbe.Capture.Bpf;
+using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
@@ -354,7 +355,7 @@ public sealed partial class NodeAgent : BackgroundService
             var info = FailureClassInfo.Of(slow);
             _metrics.Attempted(around.LabelOf(healthy), slow);
             var verdict = new Verdict { Class = slow, Stage = info.Stage, Sentence = sentence, Confidence = Confidence.Certain, Mend = new Mend(info.Mend, null) };
-            if (_alerts.Failed(new AlertKey(slow, service, client), at, verdict, () => Keep(diagnostician.Compose(healthy, around, clock), null)) is { } opened)
+            if (_alerts.Failed(new AlertKey(slow, service, client), at, verdict, () => Example(service, around.PodOf(healthy.NetNs), diagnostician.Compose(healthy, around, clock), null)) is { } opened)
             {
                 Tell(opened);
             }
@@ -478,7 +479,7 @@ public sealed partial class NodeAgent : BackgroundService
                     Remember(key, outcome);
                 }
 
-                if (_alerts.Failed(key, outcome.At, outcome.Report!.Verdict, () => _examples.Remove(key, out var example) ? Keep(example.Recording!, example.Report) : null) is { } opened)
+                if (_alerts.Failed(key, outcome.At, outcome.Report!.Verdict, () => _examples.Remove(key, out var example) ? Example(key.Service, example.Pod, example.Recording, example.Report) : Example(key.Service, outcome.Pod, null, null)) is { } opened)
                 {
                     Tell(opened);
                 }
@@ -539,6 +540,13 @@ public sealed partial class NodeAgent : BackgroundService
         }
     }
 
+    private AlertExample Example(string service, ObjectReference? pod, Recording? recording, Report? report) => new()
+    {
+        Recording = recording is null ? null : Keep(recording, report),
+        Service = Volatile.Read(ref _around).ServiceCalled(service),
+        Pod = pod,
+    };
+
     private string? Keep(Recording recording, Report? report)
     {
         try
@@ -593,21 +601,11 @@ public sealed partial class NodeAgent : BackgroundService
                         Update(new Surroundings(scene, _settings.Node, _around));
                     }
 
-                    if (_away is not null)
-                    {
-                        _away = null;
-                        LogBack();
-                    }
+                    Away(_around.Cluster?.Unread.FirstOrDefault(u => u.IsStale) is { } stale ? $"{stale.What}: {stale.Why}" : null);
                 }
                 catch (SessionException e)
                 {
-                    // What was known last goes on to hold, and it is said once.
-                    if (_away is null)
-                    {
-                        LogAway(e.Message);
-                    }
-
-                    _away = e.Message;
+                    Away(e.Message);
                 }
             }
         }
@@ -615,6 +613,21 @@ public sealed partial class NodeAgent : BackgroundService
         {
             // The host stops.
         }
+    }
+
+    // What was known last goes on to hold, and it is said once.
+    private void Away(string? why)
+    {
+        if (why is not null && _away is null)
+        {
+            LogAway(why);
+        }
+        else if (why is null && _away is not null)
+        {
+            LogBack();
+        }
+
+        _away = why;
     }
 
     private void Update(Surroundings now)

@@ -325,7 +325,7 @@ public sealed partial class Lab
             var state = _folder.AgentFolder(node.Name);
             Directory.CreateDirectory(state);
             started.Add((node.Name, LabProcesses.StartDetached(_folder, null,
-                [.. _record.SelfCommand, "agent", "--lab", Name, "--node", node.Name, "--state", state, .. arguments], $"{state}/agent.log")));
+                [.. _record.SelfCommand, "agent", "--lab", Name, "--kubeconfig", _folder.KubeconfigPath, "--node", node.Name, "--state", state, .. arguments], $"{state}/agent.log")));
         }
 
         foreach (var (node, pid) in started)

@@ -62,6 +62,22 @@ public sealed class AgentsAcrossNodes : IDisposable
             opened.GetProperty("class").GetString().ShouldBe("wrong-target-port");
             opened.GetProperty("service").GetString().ShouldBe("default/my-nginx:8080");
             opened.GetProperty("node").GetString().ShouldBe("node-1");
+            opened.GetProperty("pod").GetString().ShouldBe("default/ubuntu");
+
+            // Whoever looks at the Service or at the pod that asks finds the cause there.
+            foreach (var about in (string[])["service/my-nginx", "pod/ubuntu"])
+            {
+                var described = "";
+                for (var i = 0; i < 50 && !described.Contains("WrongTargetPort", StringComparison.Ordinal); i++)
+                {
+                    Thread.Sleep(200);
+                    using var kubectl = Process.Start(new ProcessStartInfo("kubectl", ["--kubeconfig", $"/run/traceprobe/labs/{_name}/kubeconfig", "describe", about]) { RedirectStandardOutput = true })!;
+                    described = kubectl.StandardOutput.ReadToEnd();
+                }
+
+                described.ShouldContain("WrongTargetPort");
+                described.ShouldContain("traceprobe");
+            }
         }
         finally
         {

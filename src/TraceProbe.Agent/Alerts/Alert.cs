@@ -1,3 +1,4 @@
+using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Diagnosis;
 
 namespace TraceProbe.Agent.Alerts;
@@ -38,11 +39,24 @@ public sealed record Alert
     /// <summary>How to mend it; null when there is no such thing.</summary>
     public Mend? Mend { get; init; }
 
-    /// <summary>The recording of one such failure, for <c>traceprobe replay</c>; null when it could not be kept.</summary>
-    public string? Recording { get; init; }
+    /// <summary>One such failure.</summary>
+    public AlertExample Example { get; init; } = new();
 
     /// <summary>The share of attempts that failed so, 0 to 1.</summary>
     public double Share => (double)Count / Attempts;
+}
+
+/// <summary>One of the failures of an alert.</summary>
+public sealed record AlertExample
+{
+    /// <summary>Its recording, for <c>traceprobe replay</c>; null when none could be kept.</summary>
+    public string? Recording { get; init; }
+
+    /// <summary>The Service that was asked for, as it was then; null when there is none.</summary>
+    public ObjectReference? Service { get; init; }
+
+    /// <summary>The Pod that asked; null when none did, but a node.</summary>
+    public ObjectReference? Pod { get; init; }
 }
 
 /// <summary>What happened to an alert.</summary>

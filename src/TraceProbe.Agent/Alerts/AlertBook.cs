@@ -32,9 +32,9 @@ public sealed class AlertBook(string node, AlertPolicy policy)
     /// <param name="key">What, for which Service, for whom.</param>
     /// <param name="at">When.</param>
     /// <param name="verdict">The verdict on it, or on one with the same symptoms just before.</param>
-    /// <param name="recording">Keeps a recording of it and says where, when one is needed; may be null.</param>
+    /// <param name="example">Gives it as an example, and keeps its recording, when one is needed; may be null.</param>
     /// <returns>The alert that this opened; null when it opened none.</returns>
-    public AlertChange? Failed(AlertKey key, DateTimeOffset at, Verdict verdict, Func<string?>? recording = null)
+    public AlertChange? Failed(AlertKey key, DateTimeOffset at, Verdict verdict, Func<AlertExample>? example = null)
     {
         ArgumentNullException.ThrowIfNull(verdict);
         var pair = PairOf(key.Service, key.Client, at);
@@ -77,7 +77,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
 
         entry.IsOpen = true;
         entry.ToldAt = at;
-        entry.Recording ??= recording?.Invoke();
+        entry.Example ??= example?.Invoke();
         return new AlertChange(AlertEvent.Opened, ToAlert(key, entry));
     }
 
@@ -125,7 +125,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
         Attempts = Math.Max(entry.Count, (_pairs.GetValueOrDefault((key.Service, key.Client))?.Attempts ?? 0) - entry.AttemptsBefore),
         Sentence = entry.First!.Sentence,
         Mend = entry.First.Mend,
-        Recording = entry.Recording,
+        Example = entry.Example ?? new AlertExample(),
     };
 
     private Pair? PairOf(string service, string client, DateTimeOffset at)
@@ -160,7 +160,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
 
         public Verdict? First { get; set; }
 
-        public string? Recording { get; set; }
+        public AlertExample? Example { get; set; }
 
         public bool IsOpen { get; set; }
 

@@ -50,6 +50,9 @@ public sealed record AlertMessage
     /// <summary>Attempts of this client to reach this Service since then, whatever came of them.</summary>
     public required long Attempts { get; init; }
 
+    /// <summary>The Pod of one such failure, <c>NAMESPACE/NAME</c>; null when the client is a node.</summary>
+    public string? Pod { get; init; }
+
     /// <summary>The recording of one such failure: a file of the agent's node, for <c>traceprobe replay</c>; null when none was kept.</summary>
     public string? Recording { get; init; }
 
@@ -69,7 +72,8 @@ public sealed record AlertMessage
         ResolvedAt = alert.ResolvedAt,
         Count = alert.Count,
         Attempts = alert.Attempts,
-        Recording = alert.Recording,
+        Pod = alert.Example.Pod is { } pod ? $"{pod.Namespace}/{pod.Name}" : null,
+        Recording = alert.Example.Recording,
     };
 
     /// <summary>A change of an alert.</summary>

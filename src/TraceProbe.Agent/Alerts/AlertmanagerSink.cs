@@ -61,7 +61,12 @@ public sealed class AlertmanagerSink(HttpClient http, Uri server, TimeSpan repea
                 json.WriteString("mend", mend.Command is { } command ? $"{mend.Text} {command}" : mend.Text);
             }
 
-            if (alert.Recording is { } recording)
+            if (alert.Example.Pod is { } pod)
+            {
+                json.WriteString("pod", $"{pod.Namespace}/{pod.Name}");
+            }
+
+            if (alert.Example.Recording is { } recording)
             {
                 json.WriteString("recording", recording);
             }

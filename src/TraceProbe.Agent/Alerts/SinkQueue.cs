@@ -5,6 +5,7 @@ namespace TraceProbe.Agent.Alerts;
 
 /// <summary>
 /// Tells a receiver of changes, one after the other, and again when it is away: after one second, two, four, up to a minute. Bounded: the oldest give way, and are counted.
+/// What a receiver refuses for what it is, it is not told again.
 /// </summary>
 internal sealed partial class SinkQueue
 {
@@ -79,6 +80,12 @@ internal sealed partial class SinkQueue
             await _sink.SendAsync(change, cancellation).ConfigureAwait(false);
             return true;
         }
+        catch (HttpRequestException e) when (IsRefusal(e))
+        {
+            Interlocked.Increment(ref _failed);
+            LogRefused(_sink.Name, change.Alert.Key.ToString(), e.Message);
+            return true;
+        }
         catch (Exception e) when (e is HttpRequestException or OperationCanceledException or IOException)
         {
             Interlocked.Increment(ref _failed);
@@ -91,6 +98,13 @@ internal sealed partial class SinkQueue
         }
     }
 
+    // It would be refused each time, and the others wait. What stands in the way may be mended meanwhile where it is about who asks, how often, or at what time.
+    private static bool IsRefusal(HttpRequestException e)
+        => (int?)e.StatusCode is >= 400 and < 500 and not (401 or 403 or 407 or 408 or 409 or 423 or 425 or 429);
+
     [LoggerMessage(LogLevel.Warning, "{Sink} could not be told of an alert, and will be again: {Why}")]
     private partial void LogAway(string sink, string why);
+
+    [LoggerMessage(LogLevel.Warning, "{Sink} does not take {Alert}, and will not be told of it again: {Why}")]
+    private partial void LogRefused(string sink, string alert, string why);
 }

@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using TraceProbe.Capture;
 using TraceProbe.Cluster;
+using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
@@ -25,6 +26,9 @@ internal sealed record Outcome(string Client, string Service, DateTimeOffset At,
 
     /// <summary>What was out of the ordinary.</summary>
     public Symptoms Symptoms { get; init; }
+
+    /// <summary>The Pod that asked; null when none did.</summary>
+    public ObjectReference? Pod { get; init; }
 
     /// <summary>Whether it failed for certain, whatever the cause.</summary>
     public bool IsFailure => !EventsLost && (Symptoms & (Symptoms.Unanswered | Symptoms.Reset | Symptoms.SocketError | Symptoms.LookupFailed)) != 0;
@@ -70,17 +74,18 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<Im
         var now = BootClock.Now;
         var clock = new ClockAnchor(now, TimeProvider.System.GetUtcNow());
         var at = clock.WallAt(attempt.StartNanoseconds);
+        var pod = around.PodOf(attempt.NetNs);
         var key = (client, service, attempt.Symptoms, attempt.Backend);
         if (_diagnosed.TryGetValue(key, out var known) && attempt.StartNanoseconds - known.At < SameCause.Ticks * 100)
         {
-            return new Outcome(client, service, at, known.Report, null) { EventsLost = attempt.Lost > 0, Symptoms = attempt.Symptoms };
+            return new Outcome(client, service, at, known.Report, null) { EventsLost = attempt.Lost > 0, Symptoms = attempt.Symptoms, Pod = pod };
         }
 
         var recording = Compose(attempt, around, clock) with { Baseline = baselineOf(client, service) };
         var report = Diagnose.Run(recording);
         if (attempt.Lost > 0)
         {
-            return new Outcome(client, service, at, report, recording) { EventsLost = true, Symptoms = attempt.Symptoms };
+            return new Outcome(client, service, at, report, recording) { EventsLost = true, Symptoms = attempt.Symptoms, Pod = pod };
         }
 
         if (_diagnosed.Count >= MostRemembered)
@@ -89,7 +94,7 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<Im
         }
 
         _diagnosed[key] = (attempt.StartNanoseconds, report);
-        return new Outcome(client, service, at, report, recording) { Symptoms = attempt.Symptoms };
+        return new Outcome(client, service, at, report, recording) { Symptoms = attempt.Symptoms, Pod = pod };
     }
 
     /// <summary>A recording of an attempt.</summary>

@@ -79,6 +79,19 @@ internal sealed class Surroundings
         null => $"netns:{netNs}",
     };
 
+    /// <summary>The Pod that a client is; null when it is none.</summary>
+    public ObjectReference? PodOf(uint netNs) => PlaceOf(netNs) is { Kind: PlaceKind.Pod, PodNamespace: { } ns, PodName: { } name }
+        ? new ObjectReference { Kind = "Pod", Namespace = ns, Name = name, Uid = Cluster?.FindPod(ns, name)?.Metadata.Uid } : null;
+
+    /// <summary>The Service that <see cref="ServiceOf"/> means; null when the cluster has none of that name.</summary>
+    public ObjectReference? ServiceCalled(string service)
+    {
+        var slash = service.IndexOf('/', StringComparison.Ordinal);
+        var end = service.LastIndexOf(':') is > 0 and var colon && colon > slash ? colon : service.Length;
+        return slash > 0 && Cluster?.FindService(service[..slash], service[(slash + 1)..end]) is { Metadata: var found }
+            ? new ObjectReference { Kind = "Service", Namespace = found.Namespace, Name = found.Name, Uid = found.Uid } : null;
+    }
+
     /// <summary>
     /// The Service and port that an attempt is for: <c>NAMESPACE/NAME:PORT</c>, by its address, or else by the name that led there, or else just the address. A lookup that
     /// failed has no port. Null when it is not ours to explain.

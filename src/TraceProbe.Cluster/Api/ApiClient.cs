@@ -97,13 +97,23 @@ public sealed class ApiClient : IDisposable
     /// <param name="cancellation">Stops it.</param>
     /// <returns>The object as the server made it.</returns>
     /// <exception cref="ApiException">It was not created.</exception>
-    internal async Task<JsonDocument> CreateAsync(string path, ReadOnlyMemory<byte> body, CancellationToken cancellation)
+    internal Task<JsonDocument> CreateAsync(string path, ReadOnlyMemory<byte> body, CancellationToken cancellation) => SendAsync(HttpMethod.Post, path, "application/json", body, cancellation);
+
+    /// <summary>Changes an object by a merge patch (RFC 7386), which may be applied twice.</summary>
+    /// <param name="path">Where it is.</param>
+    /// <param name="body">What is to change, JSON.</param>
+    /// <param name="cancellation">Stops it.</param>
+    /// <returns>The object as it is now.</returns>
+    /// <exception cref="ApiException">It was not changed.</exception>
+    internal Task<JsonDocument> PatchAsync(string path, ReadOnlyMemory<byte> body, CancellationToken cancellation) => SendAsync(HttpMethod.Patch, path, "application/merge-patch+json", body, cancellation);
+
+    private async Task<JsonDocument> SendAsync(HttpMethod method, string path, string type, ReadOnlyMemory<byte> body, CancellationToken cancellation)
     {
         for (var renewed = false; ; renewed = true)
         {
             try
             {
-                using var answer = await AskAsync(path, renewed, Options.Stall, cancellation, body).ConfigureAwait(false);
+                using var answer = await AskAsync(path, renewed, Options.Stall, cancellation, method, new ReadOnlyMemoryContent(body) { Headers = { ContentType = new MediaTypeHeaderValue(type) } }).ConfigureAwait(false);
                 while (await answer.FillAsync(1, cancellation).ConfigureAwait(false))
                 {
                 }
@@ -121,15 +131,10 @@ public sealed class ApiClient : IDisposable
         }
     }
 
-    private async Task<JsonStream> AskAsync(string path, bool renew, TimeSpan stall, CancellationToken cancellation, ReadOnlyMemory<byte>? body = null)
+    private async Task<JsonStream> AskAsync(string path, bool renew, TimeSpan stall, CancellationToken cancellation, HttpMethod? method = null, HttpContent? body = null)
     {
-        using var request = new HttpRequestMessage(body is null ? HttpMethod.Get : HttpMethod.Post, Server.Url.AbsoluteUri.TrimEnd('/') + path) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionOrLower };
+        using var request = new HttpRequestMessage(method ?? HttpMethod.Get, Server.Url.AbsoluteUri.TrimEnd('/') + path) { Version = HttpVersion.Version20, VersionPolicy = HttpVersionPolicy.RequestVersionOrLower, Content = body };
         request.Headers.Host = Server.TlsServerName;
-        if (body is { } sent)
-        {
-            request.Content = new ReadOnlyMemoryContent(sent) { Headers = { ContentType = new MediaTypeHeaderValue("application/json") } };
-        }
-
         try
         {
             request.Headers.Authorization = await Server.Credentials.HeaderAsync(renew, cancellation).ConfigureAwait(false);

@@ -123,7 +123,7 @@ internal sealed class Reflector<T>(ApiClient client, Resource<T> resource, Objec
     {
         lock (_lock)
         {
-            _unread = new Unread(resource.Name, _version is null ? e.Message : $"They are no longer followed: {e.Message}");
+            _unread = _version is null ? new Unread(resource.Name, e.Message) : new Unread(resource.Name, $"They are no longer followed: {e.Message}") { IsStale = true };
         }
     }
 

@@ -52,7 +52,7 @@ internal static class Resources
 
     public static Resource<PodEvent> Events { get; } = new("events", "/api/v1/events", (ObjectReader objects, ref Utf8JsonReader json) => objects.ReadEvent(ref json), e => e.Metadata)
     {
-        FieldSelector = "type=Warning,involvedObject.kind=Pod",
+        FieldSelector = $"type=Warning,involvedObject.kind=Pod,source!={PodEvent.Teller}",
     };
 
     /// <summary>core/v1 Endpoints, where the server has no EndpointSlices.</summary>

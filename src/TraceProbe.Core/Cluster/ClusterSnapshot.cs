@@ -216,4 +216,8 @@ public sealed record ClusterSnapshot
 /// <summary>Something that could not be read, and why.</summary>
 /// <param name="What">What it is, such as <c>endpointslices</c> or <c>iptables-legacy rules of node-1</c>.</param>
 /// <param name="Why">A sentence with the reason.</param>
-public sealed record Unread(string What, string Why);
+public sealed record Unread(string What, string Why)
+{
+    /// <summary>Whether it was read once, and is held as it was then.</summary>
+    public bool IsStale { get; init; }
+}

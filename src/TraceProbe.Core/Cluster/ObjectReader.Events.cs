@@ -12,7 +12,7 @@ public sealed partial class ObjectReader
     {
         ObjectMeta? metadata = null;
         ObjectReference? involved = null;
-        string? type = null, reason = null, message = null;
+        string? type = null, reason = null, message = null, source = null, reporter = null;
         int? count = null;
         DateTimeOffset? last = null, time = null;
         Open(ref json);
@@ -38,6 +38,14 @@ public sealed partial class ObjectReader
             {
                 message = Text(ref json);
             }
+            else if (member.SequenceEqual("source"u8))
+            {
+                source = ReadComponent(ref json);
+            }
+            else if (member.SequenceEqual("reportingComponent"u8))
+            {
+                reporter = Text(ref json);
+            }
             else if (member.SequenceEqual("count"u8))
             {
                 count = Number(ref json);
@@ -56,7 +64,26 @@ public sealed partial class ObjectReader
             }
         }
 
-        return new PodEvent { Metadata = metadata!, InvolvedObject = involved!, Type = type, Reason = reason, Message = message, Count = count, LastTimestamp = last, EventTime = time };
+        return new PodEvent { Metadata = metadata!, InvolvedObject = involved!, Type = type, Reason = reason, Message = message, Count = count, LastTimestamp = last, EventTime = time, Source = string.IsNullOrEmpty(source) ? reporter : source };
+    }
+
+    private string? ReadComponent(ref Utf8JsonReader json)
+    {
+        string? component = null;
+        Open(ref json);
+        while (Next(ref json, out var member))
+        {
+            if (member.SequenceEqual("component"u8))
+            {
+                component = Text(ref json);
+            }
+            else
+            {
+                json.Skip();
+            }
+        }
+
+        return component;
     }
 
     /// <summary>Reads a core/v1 ConfigMap, with the values as they are.</summary>

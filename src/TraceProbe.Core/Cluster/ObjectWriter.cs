@@ -215,6 +215,13 @@ public static class ObjectWriter
         Number(json, "count"u8, value.Count);
         Time(json, "lastTimestamp"u8, value.LastTimestamp);
         Time(json, "eventTime"u8, value.EventTime);
+        if (value.Source is { } source)
+        {
+            json.WriteStartObject("source"u8);
+            json.WriteString("component"u8, source);
+            json.WriteEndObject();
+        }
+
         json.WriteEndObject();
     }
 

@@ -6,6 +6,9 @@ namespace TraceProbe.Core.Cluster;
 /// </summary>
 public sealed record PodEvent
 {
+    /// <summary>What TraceProbe calls itself as the source of events.</summary>
+    public const string Teller = "traceprobe";
+
     /// <summary>The event's own name and namespace.</summary>
     public ObjectMeta Metadata { get; init => field = value ?? new(); } = new();
 
@@ -44,6 +47,9 @@ public sealed record PodEvent
     /// <summary>When it happened last, as far as the object tells.</summary>
     public DateTimeOffset? Last => LastTimestamp ?? EventTime ?? Metadata.CreationTimestamp;
 
-    /// <summary>Whether this is one of the events that are kept.</summary>
-    public bool IsPodWarning => Type == "Warning" && InvolvedObject.Kind == "Pod";
+    /// <summary>Who told of it, such as <c>kubelet</c>; null when that is not said.</summary>
+    public string? Source { get; init; }
+
+    /// <summary>Whether this is one of the events that are kept. What TraceProbe itself has told of a Pod explains nothing about it.</summary>
+    public bool IsPodWarning => Type == "Warning" && InvolvedObject.Kind == "Pod" && Source != Teller;
 }

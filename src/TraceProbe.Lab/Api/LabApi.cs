@@ -21,19 +21,21 @@ namespace TraceProbe.Lab.Api;
 internal sealed class LabApi
 {
     private const int InsidePort = 6443;
+    private const string Owner = "lab-owner";
     private static readonly TimeSpan Period = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan BetweenBookmarks = TimeSpan.FromSeconds(10);
     private static readonly JsonWriterOptions Form = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
     private readonly LabFolder _folder;
     private readonly KubeProxyPods _proxies = new();
+    private readonly LabEvents _events = new();
     private readonly ObjectHistory _history;
     private readonly byte[] _token = Encoding.ASCII.GetBytes($"Bearer {RandomNumberGenerator.GetHexString(48, lowercase: true)}");
 
     private LabApi(LabFolder folder)
     {
         _folder = folder;
-        _history = new ObjectHistory(folder.Objects, _proxies);
+        _history = new ObjectHistory(folder.Objects, _proxies, _events);
     }
 
     /// <summary>Serves until it is cancelled. The kubeconfig is there once it listens.</summary>
@@ -156,6 +158,8 @@ internal sealed class LabApi
                     ["apis", var group, "v1"] when IsGroup(group) => Kinds(group),
                     ["api", "v1", .. var rest] => await ObjectsAsync(request, "", rest).ConfigureAwait(false),
                     ["apis", var group, "v1", .. var rest] when IsGroup(group) => await ObjectsAsync(request, group, rest).ConfigureAwait(false),
+                    ["apis", "authentication.k8s.io", "v1", "tokenreviews"] when request.Method == "POST" => TokenReview(request.Body),
+                    ["apis", "authorization.k8s.io", "v1", "subjectaccessreviews"] when request.Method == "POST" => AccessReview(request.Body),
                     _ => new HttpAnswer(404, "404 page not found\n"u8.ToArray(), "text/plain"),
                 }
                 : Failure(401, "Unauthorized", "Unauthorized");
@@ -168,6 +172,24 @@ internal sealed class LabApi
         {
             return Failure(400, "BadRequest", e.Message);
         }
+    }
+
+    // The lab has one user, its owner, who may do everything.
+    private HttpAnswer TokenReview(byte[] body)
+    {
+        var review = JsonNode.Parse(body)!.AsObject();
+        var isOwner = CryptographicOperations.FixedTimeEquals(Encoding.UTF8.GetBytes($"Bearer {review["spec"]?["token"]?.GetValue<string>()}"), _token);
+        review["status"] = isOwner ? new JsonObject { ["authenticated"] = true, ["user"] = new JsonObject { ["username"] = Owner, ["groups"] = new JsonArray("system:masters", "system:authenticated") } }
+            : new JsonObject { ["authenticated"] = false, ["error"] = "invalid bearer token" };
+        return Text(review.ToJsonString()) with { Status = 201 };
+    }
+
+    private static HttpAnswer AccessReview(byte[] body)
+    {
+        var review = JsonNode.Parse(body)!.AsObject();
+        var isOwner = review["spec"]?["user"]?.GetValue<string>() == Owner;
+        review["status"] = new JsonObject { ["allowed"] = isOwner, ["reason"] = isOwner ? "" : "a lab knows its owner alone" };
+        return Text(review.ToJsonString()) with { Status = 201 };
     }
 
     private static bool IsGroup(string group) => group.Length > 0 && ServedKind.All.Any(k => k.Group == group);
@@ -502,6 +524,23 @@ internal sealed class LabApi
             return Failure(409, "Conflict", $"Operation cannot be fulfilled on {kind.Plural} \"{name}\": the object has been modified; please apply your changes to the latest version and try again");
         }
 
+        if (kind.Kind == "Event")
+        {
+            lock (_events)
+            {
+                if (type is not "merge" and not "strategic" || body is not JsonObject patch || _events.Find(ns, name) is not { } before)
+                {
+                    return Failure(405, "MethodNotAllowed", "a lab does not change events in this way");
+                }
+
+                var changed = before.DeepClone().AsObject();
+                ObjectPatch.Merge(changed, patch, strategic: false);
+                _events.Put(ns, changed);
+            }
+
+            return Again(kind, found);
+        }
+
         using (_folder.Lock())
         {
             var (cluster, text) = (_folder.Objects.Read(), Encoding.UTF8.GetString(request.Body));
@@ -566,6 +605,23 @@ internal sealed class LabApi
 
     private HttpAnswer Create(ServedKind kind, string? ns, byte[] body)
     {
+        if (kind.Kind == "Event")
+        {
+            var told = JsonNode.Parse(body)!.AsObject();
+            var name = told["metadata"]?["name"]?.GetValue<string>() ?? "";
+            lock (_events)
+            {
+                if (_events.Find(ns, name) is not null)
+                {
+                    return Failure(409, "AlreadyExists", $"events \"{name}\" already exists");
+                }
+
+                _events.Put(ns, told);
+            }
+
+            return Again(kind, new ServedObject(new ObjectMeta { Name = name, Namespace = ns }, _ => [], []), 201);
+        }
+
         using (_folder.Lock())
         {
             var tree = JsonNode.Parse(body)!.AsObject();

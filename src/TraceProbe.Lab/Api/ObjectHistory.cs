@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Text.Json.Nodes;
 using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Lab.Api;
@@ -14,7 +15,7 @@ internal sealed record ObjectChange(long Version, string Type, ServedKind Kind, 
 /// What a lab's objects were and are, with versions of the cluster as etcd has them. The objects are files that anybody changes; here is
 /// found out what has changed, a moment after it did.
 /// </summary>
-internal sealed class ObjectHistory(ObjectStore store, KubeProxyPods proxies)
+internal sealed class ObjectHistory(ObjectStore store, KubeProxyPods proxies, LabEvents events)
 {
     private const int MostChanges = 1000;
 
@@ -22,7 +23,7 @@ internal sealed class ObjectHistory(ObjectStore store, KubeProxyPods proxies)
     private readonly Dictionary<ServedKind, SortedDictionary<string, (long Version, string Text, ServedObject Object)>> _now = ServedKind.All.ToDictionary(k => k, _ => new SortedDictionary<string, (long, string, ServedObject)>(StringComparer.Ordinal));
     private readonly LinkedList<ObjectChange> _changes = [];
     private TaskCompletionSource _changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private (string Files, ImmutableArray<Pod> Proxies) _fingerprint = ("", []);
+    private (string Files, ImmutableArray<Pod> Proxies, ImmutableArray<JsonObject> Events) _fingerprint = ("", [], []);
     private long _version;
     private long _floor;
 
@@ -56,19 +57,17 @@ internal sealed class ObjectHistory(ObjectStore store, KubeProxyPods proxies)
 
     private void Refresh()
     {
-        var fingerprint = (store.Fingerprint(), proxies.Pods);
+        var fingerprint = (store.Fingerprint(), proxies.Pods, events.All);
         if (fingerprint == _fingerprint)
         {
             return;
         }
 
-        ClusterSnapshot cluster;
-        ImmutableArray<ConfigMap> maps;
+        ObjectsNow now;
         try
         {
-            maps = store.ReadConfigMaps();
-            cluster = store.Read();
-            cluster = cluster with { Pods = [.. cluster.Pods, .. proxies.Pods] };
+            var cluster = store.Read();
+            now = new ObjectsNow(cluster with { Pods = [.. cluster.Pods, .. proxies.Pods] }, store.ReadConfigMaps(), events.All);
         }
         catch (Exception e) when (e is LabException or IOException)
         {
@@ -81,7 +80,7 @@ internal sealed class ObjectHistory(ObjectStore store, KubeProxyPods proxies)
         {
             var known = _now[kind];
             var gone = known.Keys.ToHashSet(StringComparer.Ordinal);
-            foreach (var one in kind.Of(cluster, maps))
+            foreach (var one in kind.Of(now))
             {
                 var key = $"{one.Metadata.Namespace}/{one.Metadata.Name}";
                 var text = System.Text.Encoding.UTF8.GetString(one.Json(one.Metadata.ResourceVersion ?? ""));

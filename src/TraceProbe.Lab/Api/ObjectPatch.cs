@@ -93,7 +93,7 @@ internal static class ObjectPatch
     }
 
     // RFC 7386; strategic merges lists of objects by their key, which is a Service port's number and otherwise the name.
-    private static void Merge(JsonObject target, JsonObject patch, bool strategic)
+    internal static void Merge(JsonObject target, JsonObject patch, bool strategic)
     {
         foreach (var (name, value) in patch)
         {

@@ -3,6 +3,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using TraceProbe.Core.Cluster;
 
 namespace TraceProbe.Lab.Api;
@@ -28,6 +29,9 @@ internal sealed record ServedObject(ObjectMeta Metadata, Func<string, byte[]> Js
     public ImmutableDictionary<string, string?> Fields { get; init; } = ImmutableDictionary<string, string?>.Empty;
 }
 
+/// <summary>What a lab has at one moment.</summary>
+internal sealed record ObjectsNow(ClusterSnapshot Cluster, ImmutableArray<ConfigMap> Maps, ImmutableArray<JsonObject> Events);
+
 /// <summary>A kind of object that the lab's API serves.</summary>
 /// <param name="Group">Its API group; empty for the core.</param>
 /// <param name="Plural">What it is called in paths.</param>
@@ -36,7 +40,7 @@ internal sealed record ServedObject(ObjectMeta Metadata, Func<string, byte[]> Js
 /// <param name="ShortNames">What kubectl may call it.</param>
 /// <param name="Columns">What kubectl prints of one, between its name and its age.</param>
 /// <param name="Of">Those there are.</param>
-internal sealed record ServedKind(string Group, string Plural, string Kind, bool IsNamespaced, ImmutableArray<string> ShortNames, ImmutableArray<Column> Columns, Func<ClusterSnapshot, ImmutableArray<ConfigMap>, IEnumerable<ServedObject>> Of)
+internal sealed record ServedKind(string Group, string Plural, string Kind, bool IsNamespaced, ImmutableArray<string> ShortNames, ImmutableArray<Column> Columns, Func<ObjectsNow, IEnumerable<ServedObject>> Of)
 {
     /// <summary>What objects call group and version.</summary>
     public string ApiVersion => Group.Length == 0 ? "v1" : $"{Group}/v1";
@@ -47,18 +51,18 @@ internal sealed record ServedKind(string Group, string Plural, string Kind, bool
     /// <summary>All that there are. Deployments and the DaemonSet of kube-proxy stand for what a lab does in their place.</summary>
     public static ImmutableArray<ServedKind> All { get; } =
     [
-        new("", "services", "Service", true, ["svc"], [new("Type"), new("Cluster-IP"), new("External-IP"), new("Port(s)"), new("Selector", 1)], (c, _) => c.Services.Select(Served)),
-        new("", "pods", "Pod", true, ["po"], [new("Ready"), new("Status"), new("Restarts"), new("IP", 1), new("Node", 1)], (c, _) => c.Pods.Select(Served)),
-        new("", "nodes", "Node", false, ["no"], [new("Status"), new("Roles"), new("Internal-IP", 1)], (c, _) => c.Nodes.Select(Served)),
-        new("", "namespaces", "Namespace", false, ["ns"], [new("Status")], (c, _) => Namespaces(c)),
-        new("", "configmaps", "ConfigMap", true, ["cm"], [new("Data")], (_, maps) => maps.Select(Served)),
-        new("discovery.k8s.io", "endpointslices", "EndpointSlice", true, [], [new("AddressType"), new("Ports"), new("Endpoints")], (c, _) => c.EndpointSlices.Select(Served)),
-        new("networking.k8s.io", "networkpolicies", "NetworkPolicy", true, ["netpol"], [new("Pod-Selector")], (_, _) => []),
-        new("", "events", "Event", true, ["ev"], [new("Reason")], (_, _) => []),
-        new("apps", "deployments", "Deployment", true, ["deploy"], [new("Ready"), new("Up-to-date"), new("Available")], (c, _) => Deployments(c)),
-        new("apps", "statefulsets", "StatefulSet", true, ["sts"], [new("Ready")], (_, _) => []),
-        new("apps", "replicasets", "ReplicaSet", true, ["rs"], [new("Ready")], (_, _) => []),
-        new("apps", "daemonsets", "DaemonSet", true, ["ds"], [new("Desired"), new("Ready")], (c, _) => [KubeProxy(c)]),
+        new("", "services", "Service", true, ["svc"], [new("Type"), new("Cluster-IP"), new("External-IP"), new("Port(s)"), new("Selector", 1)], n => n.Cluster.Services.Select(Served)),
+        new("", "pods", "Pod", true, ["po"], [new("Ready"), new("Status"), new("Restarts"), new("IP", 1), new("Node", 1)], n => n.Cluster.Pods.Select(Served)),
+        new("", "nodes", "Node", false, ["no"], [new("Status"), new("Roles"), new("Internal-IP", 1)], n => n.Cluster.Nodes.Select(Served)),
+        new("", "namespaces", "Namespace", false, ["ns"], [new("Status")], n => Namespaces(n.Cluster)),
+        new("", "configmaps", "ConfigMap", true, ["cm"], [new("Data")], n => n.Maps.Select(Served)),
+        new("discovery.k8s.io", "endpointslices", "EndpointSlice", true, [], [new("AddressType"), new("Ports"), new("Endpoints")], n => n.Cluster.EndpointSlices.Select(Served)),
+        new("networking.k8s.io", "networkpolicies", "NetworkPolicy", true, ["netpol"], [new("Pod-Selector")], _ => []),
+        new("", "events", "Event", true, ["ev"], [new("Type"), new("Reason"), new("Object"), new("Message")], n => n.Events.Select(LabEvents.Served)),
+        new("apps", "deployments", "Deployment", true, ["deploy"], [new("Ready"), new("Up-to-date"), new("Available")], n => Deployments(n.Cluster)),
+        new("apps", "statefulsets", "StatefulSet", true, ["sts"], [new("Ready")], _ => []),
+        new("apps", "replicasets", "ReplicaSet", true, ["rs"], [new("Ready")], _ => []),
+        new("apps", "daemonsets", "DaemonSet", true, ["ds"], [new("Desired"), new("Ready")], n => [KubeProxy(n.Cluster)]),
     ];
 
     private static ServedObject Served(Service s) => new(s.Metadata, v => Json(s with { Metadata = s.Metadata with { ResourceVersion = v } }, ObjectWriter.Write),

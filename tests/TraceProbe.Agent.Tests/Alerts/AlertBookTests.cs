@@ -30,9 +30,9 @@ public class AlertBookTests
     public void ThirdFailure_OpensOneAlert_AndThousandsMoreOpenNone()
     {
         var kept = 0;
-        _book.Failed(Refused, Noon, Verdict(), () => $"{++kept}").ShouldBeNull();
-        _book.Failed(Refused, Noon.AddSeconds(1), Verdict(), () => $"{++kept}").ShouldBeNull();
-        var opened = _book.Failed(Refused, Noon.AddSeconds(2), Verdict(), () => $"{++kept}").ShouldNotBeNull();
+        _book.Failed(Refused, Noon, Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldBeNull();
+        _book.Failed(Refused, Noon.AddSeconds(1), Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldBeNull();
+        var opened = _book.Failed(Refused, Noon.AddSeconds(2), Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldNotBeNull();
         opened.Event.ShouldBe(AlertEvent.Opened);
         opened.Alert.ShouldSatisfyAllConditions(
             a => a.FirstSeen.ShouldBe(Noon),
@@ -40,10 +40,10 @@ public class AlertBookTests
             a => a.Count.ShouldBe(3),
             a => a.Attempts.ShouldBe(3),
             a => a.Sentence.ShouldBe("It is the port."),
-            a => a.Recording.ShouldBe("1"));
+            a => a.Example.Recording.ShouldBe("1"));
         for (var i = 0; i < 5_000; i++)
         {
-            _book.Failed(Refused, Noon.AddSeconds(3), Verdict(), () => $"{++kept}").ShouldBeNull();
+            _book.Failed(Refused, Noon.AddSeconds(3), Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldBeNull();
         }
 
         kept.ShouldBe(1);

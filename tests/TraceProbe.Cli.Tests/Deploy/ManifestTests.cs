@@ -1,8 +1,11 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.RegularExpressions;
+using TraceProbe.Agent.Alerts;
 using TraceProbe.Cli.Commands;
 using TraceProbe.Cluster.Api;
+using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Diagnosis;
 using YamlDotNet.RepresentationModel;
 
 namespace TraceProbe.Cli.Tests.Deploy;
@@ -244,12 +247,13 @@ public partial class ManifestTests
                 asked.Add(InRbacsWords(context.Request.Method, context.Request.Path.Value!, isWatch));
             }
 
-            if (context.Request.Method != "POST")
+            if (context.Request.Method is not ("POST" or "PATCH"))
             {
                 return false;
             }
 
-            context.Response.StatusCode = 201;
+            // As though each Event had been told before.
+            context.Response.StatusCode = context.Request.Path.Value!.EndsWith("/events", StringComparison.Ordinal) ? 409 : 201;
             await context.Response.Body.WriteAsync("""{"status":{"authenticated":true,"allowed":true,"user":{"username":"jane"}}}"""u8.ToArray(), context.RequestAborted);
             return true;
         };
@@ -263,6 +267,9 @@ public partial class ManifestTests
             }
         }
 
+        var about = new ObjectReference { Kind = "Service", Namespace = "default", Name = "web", Uid = "1" };
+        var alert = new Alert { Key = new AlertKey(FailureClass.NoListener, "default/web:80", "node/node-1"), Node = "node-1", FirstSeen = DateTimeOffset.UnixEpoch, LastSeen = DateTimeOffset.UnixEpoch, Count = 3, Attempts = 3, Sentence = "Nobody listens.", Example = new AlertExample { Service = about } };
+        await new EventSink(client).SendAsync(new AlertChange(AlertEvent.Opened, alert), token);
         var owner = await client.ReviewTokenAsync("a token", token);
         (await client.MayAsync(owner!, "get", "pods/log", null, null, token)).IsAllowed.ShouldBeTrue();
     }
@@ -276,8 +283,8 @@ public partial class ManifestTests
         }
 
         var name = match.Groups["name"].Value;
-        var verb = method == "POST" ? "create" : isWatch ? "watch" : name.Length > 0 ? "get" : "list";
-        var of = name.Length > 0 ? $" {match.Groups["namespace"].Value}/{name}" : "";
+        var verb = method == "POST" ? "create" : method == "PATCH" ? "patch" : isWatch ? "watch" : name.Length > 0 ? "get" : "list";
+        var of = name.Length > 0 && verb == "get" ? $" {match.Groups["namespace"].Value}/{name}" : "";
         return $"{verb} {match.Groups["group"].Value}/{match.Groups["resource"].Value}{of}".Replace(" /", " core/", StringComparison.Ordinal);
     }
 
