@@ -43,7 +43,7 @@ enum tp_pid_flags {
 
 #define TP_NAME_SIZE 16
 #define TP_PAYLOAD_DNS 512
-#define TP_PAYLOAD_LINE 128
+#define TP_PAYLOAD_LINE 512	/* of which user space keeps a line, an answer's length, a traceparent */
 
 struct tp_tuple {
 	__u8 source[16];

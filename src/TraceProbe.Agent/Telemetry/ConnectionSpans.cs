@@ -13,7 +13,8 @@ namespace TraceProbe.Agent.Telemetry;
 /// <summary>
 /// Makes a trace of a recorded request: one root span, and below it a span for each lookup, for the socket's connect, the translation, the delivery to the pod, its
 /// acceptance, and the exchange, with the times at which they happened. Attributes are those of OpenTelemetry's semantic conventions 1.37 where there are any
-/// (<c>dns.*</c>, <c>network.*</c>, <c>server.*</c>, <c>k8s.*</c>, <c>error.type</c>), and <c>traceprobe.*</c> where there are none.
+/// (<c>dns.*</c>, <c>network.*</c>, <c>server.*</c>, <c>k8s.*</c>, <c>error.type</c>), and <c>traceprobe.*</c> where there are none. Where the client's request says which
+/// trace it is part of, and that this is recorded, the root is a span of that trace, below the one that sent the request.
 /// </summary>
 public sealed class ConnectionSpans : IDisposable
 {
@@ -56,12 +57,13 @@ public sealed class ConnectionSpans : IDisposable
         }
 
         var at = recording.Manifest.Clock;
+        var parent = ApplicationOf(main);
+        List<ActivityLink> links = healthy is { } context ? [new ActivityLink(context, new ActivityTagsCollection { ["traceprobe.link"] = "baseline" })] : [];
         _next = TraceIds.Of(main);
         try
         {
             using var root = _source.StartActivity(
-                RootName(report, main), ActivityKind.Client, default(ActivityContext), startTime: at.WallAt(journey.StartNanoseconds),
-                links: healthy is { } context ? [new ActivityLink(context, new ActivityTagsCollection { ["traceprobe.link"] = "baseline" })] : null);
+                RootName(report, main), ActivityKind.Client, parent, startTime: at.WallAt(journey.StartNanoseconds), links: links);
             if (root is null)
             {
                 return null;
@@ -100,7 +102,7 @@ public sealed class ConnectionSpans : IDisposable
 
         var at = recording.Manifest.Clock;
         using var arrival = _source.StartActivity("arrival", ActivityKind.Server,
-            new ActivityContext(TraceIds.Of(connection), TraceIds.RootOf(connection), ActivityTraceFlags.Recorded, isRemote: true), startTime: at.WallAt(connection.StartNanoseconds));
+            new ActivityContext(ApplicationOf(connection) is { TraceId: var told } && told != default ? told : TraceIds.Of(connection), TraceIds.RootOf(connection), ActivityTraceFlags.Recorded, isRemote: true), startTime: at.WallAt(connection.StartNanoseconds));
         if (arrival is null)
         {
             return;
@@ -117,6 +119,10 @@ public sealed class ConnectionSpans : IDisposable
     // An id that another node can come to by itself cannot be given otherwise; the tests' receiver sees whether it is still what is sent.
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_spanId")]
     private static extern ref string? SpanIdOf(Activity activity);
+
+    // What the application does not record itself would lie below a span that nobody has.
+    private static ActivityContext ApplicationOf(Connection connection)
+        => ActivityContext.TryParse(connection.TraceParent, null, isRemote: true, out var told) && told.TraceFlags.HasFlag(ActivityTraceFlags.Recorded) ? told : default;
 
     private static string RootName(Report report, Connection main) => $"{(main.Asked.Protocol == IpProtocol.Tcp ? "connect" : "send")} {report.Target ?? main.Asked.Destination.ToString()}";
 

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using TraceProbe.Capture.Packets;
+using TraceProbe.Capture.Pcap;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
 
@@ -67,6 +68,7 @@ internal static class EventReader
             ChildPid = (int)raw.child,
             IsBrief = (raw.flags & TpEventFlags.IsBrief) != 0,
             AnswerLength = raw.captured == 0 ? 0 : AnswerHead.LengthOf(record.Slice(HeaderSize, (int)raw.captured)),
+            TraceParent = raw.captured == 0 || raw.tuple.protocol != (byte)IpProtocol.Tcp ? null : RequestHead.TraceParentOf(record.Slice(HeaderSize, (int)raw.captured)),
             Payload = raw.captured == 0 ? default : Keep(record.Slice(HeaderSize, (int)raw.captured), in raw),
         };
         return true;
@@ -80,7 +82,7 @@ internal static class EventReader
     private static ReadOnlyMemory<byte> Keep(ReadOnlySpan<byte> payload, in TpEvent raw)
     {
         var kept = raw.tuple.protocol == (byte)IpProtocol.Tcp && !IsDns(in raw.tuple) && !IsDns(in raw.original) && !IsDns(in raw.reply)
-            ? FirstLine(payload)
+            ? FirstLine(payload[..Math.Min(payload.Length, PacketEvent.MaxLine)])
             : payload;
         return kept.IsEmpty ? default : kept.ToArray();
     }

@@ -13,6 +13,9 @@ internal static class PacketEvent
     /// <summary>Bytes kept of a first line; the same bound as in bpf/events.h.</summary>
     public const int MaxLine = 128;
 
+    /// <summary>How many bytes of a TCP flow's first payload in each direction are looked at.</summary>
+    public const int MaxHead = 512;
+
     // Type, version, length of the record; then the handshake's type, or level and description of the alert (RFC 8446 section 5.1).
     private const int TlsHead = 7;
 
@@ -35,7 +38,8 @@ internal static class PacketEvent
             IcmpType = view.IcmpType,
             IcmpCode = view.IcmpCode,
             Quoted = view.Quoted,
-            AnswerLength = kept.StartsWith("HTTP/"u8) ? AnswerHead.LengthOf(view.Payload[..Math.Min(view.Payload.Length, MaxLine)]) : 0,
+            AnswerLength = kept.StartsWith("HTTP/"u8) ? AnswerHead.LengthOf(view.Payload[..Math.Min(view.Payload.Length, MaxHead)]) : 0,
+            TraceParent = keepFirstLine && view.Tuple.Protocol == IpProtocol.Tcp ? RequestHead.TraceParentOf(view.Payload[..Math.Min(view.Payload.Length, MaxHead)]) : null,
             Payload = kept.IsEmpty ? default(ReadOnlyMemory<byte>) : kept.ToArray(),
         };
     }

@@ -121,6 +121,11 @@ public static class EventJson
         }
 
         WriteNumber(writer, "answer"u8, e.AnswerLength);
+        if (e.TraceParent is { } traceParent)
+        {
+            writer.WriteString("traceParent"u8, traceParent);
+        }
+
         if (!e.Payload.IsEmpty)
         {
             writer.WriteBase64String("payload"u8, e.Payload.Span);
@@ -292,6 +297,8 @@ public static class EventJson
                 return e with { HasConntrack = reader.GetBoolean() };
             case 10 when name.SequenceEqual("dropReason"u8):
                 return e with { DropReason = ReadText(ref reader) };
+            case 11 when name.SequenceEqual("traceParent"u8):
+                return e with { TraceParent = ReadText(ref reader) };
             case 11 when name.SequenceEqual("ifNameBytes"u8):
                 return e with { Interface = ShortName.From(Convert.FromHexString(ReadText(ref reader))) };
             case 12 when name.SequenceEqual("commandBytes"u8):

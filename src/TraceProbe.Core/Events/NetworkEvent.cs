@@ -97,6 +97,9 @@ public readonly record struct NetworkEvent
     /// </summary>
     public long AnswerLength { get; init; }
 
+    /// <summary>The <c>traceparent</c> in the head of the plain HTTP request that begins with this packet (W3C Trace Context, section 3.2); null where there is none in its first bytes.</summary>
+    public string? TraceParent { get; init; }
+
     /// <summary>
     /// The beginning of the transport payload, kept only for DNS (up to 512 bytes) and for the first line of an HTTP
     /// message; empty otherwise.

@@ -164,7 +164,7 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
         long? firstReply = null;
         var finished = Side.None;
         var reset = Side.None;
-        string? status = null;
+        string? status = null, traceParent = null;
         ReadOnlyMemory<byte> question = default, answer = default;
         (uint From, long Length)? head = null;
         (uint Farthest, long At)? last = null;
@@ -181,6 +181,7 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             }
 
             status ??= s.Forward ? null : HttpStatusLine(e.Payload.Span);
+            traceParent ??= s.Forward ? e.TraceParent : null;
             question = s.Forward && question.IsEmpty ? e.Payload : question;
             answer = !s.Forward && answer.IsEmpty ? e.Payload : answer;
             head ??= !s.Forward && e.AnswerLength > 0 ? (e.Sequence, e.AnswerLength) : null;
@@ -225,6 +226,7 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
             ReplyBytes = received,
             FirstReplyNanoseconds = firstReply,
             StatusLine = status,
+            TraceParent = traceParent,
             AnswerLength = head is { } whole && !question.IsEmpty && IsAnsweredWithABody(question.Span) ? whole.Length : null,
             AnswerBytes = head is { } began ? Math.Max(0, (int)(farthest - began.From)) : 0,
             LastReplyNanoseconds = last is { } end && end.Farthest == farthest ? end.At : null,

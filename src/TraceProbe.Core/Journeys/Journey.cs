@@ -183,6 +183,9 @@ public sealed record Connection
     /// <summary>How many bytes the first HTTP answer has at least, by its own word; null where it did not say so, or nothing of it was seen.</summary>
     public long? AnswerLength { get; init; }
 
+    /// <summary>The <c>traceparent</c> of the plain HTTP request that the client sent first; null when it sent none, or none was seen.</summary>
+    public string? TraceParent { get; init; }
+
     /// <summary>How many bytes the server had sent, by sequence numbers, from the beginning of that answer on: also where not each packet was reported.</summary>
     public long AnswerBytes { get; init; }
 

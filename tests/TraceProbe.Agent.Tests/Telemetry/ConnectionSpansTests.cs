@@ -109,6 +109,28 @@ public class ConnectionSpansTests
         Text(accept, "k8s.pod.name").ShouldBe(home.PodName);
     }
 
+    [Theory]
+    [InlineData("01", true)]
+    [InlineData("00", false)]
+    public async Task RequestOfAnApplicationsTrace_IsPartOfIt_OnBothNodes_WhereThatIsRecorded(string flags, bool isPart)
+    {
+        const string Trace = "4bf92f3577b34da6a3ce929d0e0e4736", Parent = "00f067aa0ba902b7";
+        var recording = RecordingArchive.Read(Path.Combine(Repository.Root, "tests/scenarios/healthy.other-node.tprec")).Recording;
+        recording = recording with { Events = [.. recording.Events.Select(e => e is { PayloadLength: > 0, Tuple.Protocol: IpProtocol.Tcp, Tuple.Destination.Port: 80 or 8080 } ? e with { TraceParent = $"00-{Trace}-{Parent}-{flags}" } : e)] };
+        var client = JourneyBuilder.Build(recording.Events).Connections.Last(c => !c.IsDns);
+        client.TraceParent.ShouldNotBeNull();
+        var spans = await ExportAsync(spans =>
+        {
+            spans.EmitArrival(recording);
+            return spans.Emit(recording, Diagnose.Run(recording));
+        });
+        spans.Select(s => s.TraceId).Distinct().ShouldHaveSingleItem();
+        var root = spans.Where(s => s.Name.StartsWith("connect ", StringComparison.Ordinal)).ShouldHaveSingleItem();
+        (Convert.ToHexStringLower(root.TraceId.Span) == Trace).ShouldBe(isPart);
+        Convert.ToHexStringLower(root.ParentSpanId.Span).ShouldBe(isPart ? Parent : "");
+        spans.Where(s => s.Name == "arrival").ShouldHaveSingleItem().ParentSpanId.ShouldBe(root.SpanId);
+    }
+
     private static (List<Attempt> Attempts, Surroundings Around) Watch(Recording recording, string node)
     {
         var around = new Surroundings(new Scene { Places = recording.Manifest.Places, IsClosed = true, Objects = () => recording.Cluster! }, node);

@@ -210,6 +210,19 @@ public sealed unsafe class BpfRingBufferTests : IDisposable
     public void Answer_TellsItsLength_WhereItsFirstBytesSayIt(string payload, long length)
         => AnswerHead.LengthOf(Encoding.ASCII.GetBytes(payload)).ShouldBe(length);
 
+    [Theory]
+    [InlineData("GET / HTTP/1.1\r\nHost: web\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    [InlineData("POST /x HTTP/1.0\r\nTraceParent:00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\nX", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")]
+    [InlineData("GET / HTTP/1.1\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0", null)]
+    [InlineData("GET / HTTP/1.1\r\ntraceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01\r\n\r\n", null)]
+    [InlineData("GET / HTTP/1.1\r\ntraceparent: hello\r\n\r\n", null)]
+    [InlineData("GET / HTTP/1.1\r\n\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n", null)]
+    [InlineData("HTTP/1.1 200 OK\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n", null)]
+    [InlineData("\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n", null)]
+    [InlineData("", null)]
+    public void Request_TellsTheTraceThatItIsPartOf(string payload, string? traceParent)
+        => RequestHead.TraceParentOf(Encoding.ASCII.GetBytes(payload)).ShouldBe(traceParent);
+
     [Fact]
     public void TlsRecord_KeepsItsHeadOnly()
         => EventReader.FirstLine([0x15, 3, 3, 0, 2, 2, 40, 1, 2, 3]).ToArray().ShouldBe([0x15, 3, 3, 0, 2, 2, 40]);
