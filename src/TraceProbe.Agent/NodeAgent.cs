@@ -80,6 +80,7 @@ public sealed partial class NodeAgent : BackgroundService
     private KernelObserver _observer = null!;
     private AttemptTable _table = null!;
     private long _notJudged;
+    private long _changes;
 
     /// <summary>An agent; it begins when its host starts.</summary>
     /// <param name="settings">What it is told.</param>
@@ -104,6 +105,7 @@ public sealed partial class NodeAgent : BackgroundService
         metrics.Gauge("traceprobe.alerts.open", "Alerts that are open.", () => _open.Count);
         metrics.Count("traceprobe.alerts.unsent", "Changes of alerts that gave way since their receiver was away.", () => _sinks.Sum(s => s.Dropped));
         metrics.Count("traceprobe.alerts.send_failures", "How often a receiver of alerts could not be told.", () => _sinks.Sum(s => s.Failed));
+        metrics.Count("traceprobe.behaviour.changes", "How often healthy connections were found to go another way than they used to.", () => Interlocked.Read(ref _changes));
         metrics.Gauge("traceprobe.cluster.away", "1 while it goes on with the cluster's objects as they were known last.", () => _away is null ? 0 : 1);
     }
 
@@ -375,9 +377,21 @@ public sealed partial class NodeAgent : BackgroundService
         var trace = _spans.Emit(recording, report);
         if (report.Verdict.Class == FailureClass.Healthy)
         {
-            (baseline.Journey, baseline.IsDirty) = (Diagnose.ToBaseline("learned", recording, report), true);
+            foreach (var (stage, change) in baseline.Follow(Diagnose.ToBaseline("learned", recording, report)))
+            {
+                Changed(client, service, stage, change, at);
+            }
+
             baseline.TraceParent = trace is { } root ? $"00-{root.TraceId}-{root.SpanId}-01" : baseline.TraceParent;
         }
+    }
+
+    // Not an alert: nobody has come to harm, and what changed may have been meant to.
+    private void Changed(string client, string service, Stage stage, string change, DateTimeOffset at)
+    {
+        Interlocked.Increment(ref _changes);
+        LogChanged(client, service, change);
+        Feed.Publish(new LiveMessage { Change = new ChangeMessage { At = at, Node = _name, Client = client, Service = service, Stage = stage.ToString().ToLowerInvariant(), Sentence = change } });
     }
 
     // The half of a connection that its client's node does not see.
@@ -671,6 +685,9 @@ public sealed partial class NodeAgent : BackgroundService
 
     [LoggerMessage(LogLevel.Information, "resolved {Class}: {Client} to {Service}: {Share} attempts failed within {Lasted}")]
     private partial void LogResolved(string @class, string client, string service, string share, TimeSpan lasted);
+
+    [LoggerMessage(LogLevel.Warning, "changed: {Client} to {Service}: {Change}")]
+    private partial void LogChanged(string client, string service, string change);
 
     [LoggerMessage(LogLevel.Information, "undetermined: {Client} to {Service}: {Sentence}")]
     private partial void LogUndetermined(string client, string service, string sentence);

@@ -43,6 +43,9 @@ public sealed record LiveMessage
     /// <summary>A change of an alert.</summary>
     public AlertMessage? Alert { get; init; }
 
+    /// <summary>Healthy connections that go another way than they used to.</summary>
+    public ChangeMessage? Change { get; init; }
+
     /// <summary>How many messages this listener was too slow for.</summary>
     public long? Missed { get; init; }
 
@@ -51,6 +54,28 @@ public sealed record LiveMessage
 
     /// <summary>As a line of JSON.</summary>
     public string ToJson() => JsonSerializer.Serialize(this, AgentJson.Default.LiveMessage);
+}
+
+/// <summary>Healthy connections of a client go another way than they used to: another resolver answers, another address, somebody else accepts.</summary>
+public sealed record ChangeMessage
+{
+    /// <summary>When that was found.</summary>
+    public required DateTimeOffset At { get; init; }
+
+    /// <summary>The node whose agent found it.</summary>
+    public required string Node { get; init; }
+
+    /// <summary>The client's workload or node.</summary>
+    public required string Client { get; init; }
+
+    /// <summary>The Service and port.</summary>
+    public required string Service { get; init; }
+
+    /// <summary>The stage: <c>resolve</c>, <c>define</c>, <c>translate</c>, <c>deliver</c>, <c>accept</c> or <c>exchange</c>.</summary>
+    public required string Stage { get; init; }
+
+    /// <summary>What is other than before, and from how many journeys that is known.</summary>
+    public required string Sentence { get; init; }
 }
 
 /// <summary>What healthy looks like for one client, Service and port, and address family.</summary>

@@ -61,6 +61,12 @@ public sealed class LearnedBaseline
     /// <summary>The backends that answered, the latest last.</summary>
     public IList<string> Backends { get; init; } = [];
 
+    /// <summary>The most properties of journeys that are remembered.</summary>
+    public const int MostHabits = 32;
+
+    /// <summary>What the properties of its journeys usually are.</summary>
+    public IList<LearnedHabit> Habits { get; init; } = [];
+
     /// <summary>A healthy journey of it, stage by stage, to lay others beside; null until one was followed in full.</summary>
     public Baseline? Journey { get; set; }
 
@@ -116,9 +122,36 @@ public sealed class LearnedBaseline
         return null;
     }
 
+    /// <summary>Takes a healthy journey that was followed in full: the one to lay others beside from now on.</summary>
+    /// <returns>What is other than it used to be, each a sentence with its reason; empty when nothing is.</returns>
+    internal IReadOnlyList<(Stage Stage, string Change)> Follow(Baseline journey)
+    {
+        (Journey, IsDirty) = (journey, true);
+        List<(Stage, string)> changes = [];
+        foreach (var stage in journey.Stages.Where(s => s.Status == StageStatus.Passed))
+        {
+            foreach (var fact in stage.Facts)
+            {
+                var habit = Habits.FirstOrDefault(h => h.Stage == stage.Stage && h.Name == fact.Name);
+                if (habit is null && Habits.Count < MostHabits)
+                {
+                    Habits.Add(habit = new LearnedHabit { Stage = stage.Stage, Name = fact.Name });
+                }
+
+                if (habit?.Learn(fact.Value) is { } change)
+                {
+                    changes.Add((stage.Stage, change));
+                }
+            }
+        }
+
+        return changes;
+    }
+
     /// <summary>Whether what was read makes sense.</summary>
     internal bool IsValid => Version == 1 && Client.Length > 0 && Service.Length > 0 && Family is 4 or 6 && Connections >= 0 && Lookup.IsValid && Connect.IsValid && Reply.IsValid
-        && Resolvers.Count <= MostRemembered && Names.Count <= MostRemembered && Backends.Count <= MostRemembered;
+        && Resolvers.Count <= MostRemembered && Names.Count <= MostRemembered && Backends.Count <= MostRemembered
+        && Habits.Count <= MostHabits && Habits.All(h => h.IsValid);
 
     private static TimeSpan LimitOf(LatencySketch sketch) => sketch.Quantile(0.99) is var high && high * (SlowFactor - 1) < SlowAtLeast ? high + SlowAtLeast : high * SlowFactor;
 

@@ -131,6 +131,10 @@ internal static class WatchCommand
                 Head(page, failure.At, "failure", Ink.Warn, failure.Class, failure.Client, failure.Service, $"on {failure.Node}");
                 page.Paragraph(SafeText.Of(failure.Sentence), Indent, Ink.Dim);
                 break;
+            case { Change: { } change }:
+                Head(page, change.At, "changed", Ink.Warn, change.Stage, change.Client, change.Service, $"on {change.Node}");
+                page.Paragraph(SafeText.Of(change.Sentence), Indent);
+                break;
             case { Missed: { } missed }:
                 page.Paragraph(string.Create(CultureInfo.InvariantCulture, $"{missed} messages were missed: this is read too slowly."), Indent, Ink.Warn);
                 break;

@@ -4,6 +4,7 @@ using TraceProbe.Agent.Watching;
 using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
+using TraceProbe.Core.Requests;
 
 namespace TraceProbe.Agent.Tests.Baselines;
 
@@ -84,6 +85,63 @@ public sealed class LearnedBaselineTests : IDisposable
         baseline.Learn(Answered(3), Noon).ShouldBeNull();
         baseline.Connections.ShouldBe(201);
     }
+
+    [Fact]
+    public void AnotherResolver_IsToldOnce_WithItsReason_AndIsUsualFromThenOn()
+    {
+        var baseline = New();
+        for (var i = 0; i < 40; i++)
+        {
+            baseline.Follow(Journey("10.96.0.10 (kube-system/kube-dns)")).ShouldBeEmpty();
+        }
+
+        // As when its resolv.conf was changed: from now on, each of them.
+        var told = Enumerable.Range(0, 50).SelectMany(_ => baseline.Follow(Journey("8.8.8.8"))).ToList();
+        var (stage, change) = told.ShouldHaveSingleItem();
+        stage.ShouldBe(Stage.Resolve);
+        change.ShouldBe("resolver: 8.8.8.8 in 5 of the last 10 journeys that were followed, and in none of 40 before; usual was 10.96.0.10 (kube-system/kube-dns).");
+
+        // To and fro between what is known is no change.
+        for (var i = 0; i < 200; i++)
+        {
+            baseline.Follow(Journey(i / 7 % 2 == 0 ? "8.8.8.8" : "10.96.0.10 (kube-system/kube-dns)")).ShouldBeEmpty();
+        }
+    }
+
+    [Fact]
+    public void NowAndThenAnotherResolver_IsChance()
+    {
+        var baseline = New();
+        for (var i = 0; i < 2_000; i++)
+        {
+            baseline.Follow(Journey(i % 9 == 8 ? $"10.0.0.{i % 250}" : "10.96.0.10")).ShouldBeEmpty();
+        }
+    }
+
+    [Fact]
+    public void Habits_SurviveARestart()
+    {
+        var baselines = new LearnedBaselines(_folder, _ => { });
+        var baseline = baselines.Of("deployment/default/web", "default/my-nginx:80", 4);
+        for (var i = 0; i < 40; i++)
+        {
+            baseline.Follow(Journey("10.96.0.10"));
+        }
+
+        baselines.Store();
+        var read = new LearnedBaselines(_folder, Unwanted).Of("deployment/default/web", "default/my-nginx:80", 4);
+        Enumerable.Range(0, 10).SelectMany(_ => read.Follow(Journey("8.8.8.8"))).ToList().ShouldHaveSingleItem().Change.ShouldContain("in none of 40 before");
+    }
+
+    private static Baseline Journey(string resolver) => new()
+    {
+        Name = "learned",
+        Client = "deployment/default/web",
+        Service = "service/default/my-nginx:80",
+        Target = new RequestTarget(RequestScheme.Http, "my-nginx", 80, "/"),
+        RecordedAt = Noon,
+        Stages = [new StageRecord(Stage.Resolve, StageStatus.Passed, [new StageFact("resolver", resolver), new StageFact("answer", "10.96.0.159")], 1_000_000)],
+    };
 
     [Fact]
     public void BeforeEnoughIsKnown_NothingIsSlow()
