@@ -104,12 +104,12 @@ struct tp_flow_key {
 _Static_assert(sizeof(struct tp_flow_key) == 40, "tp_flow_key is 40 bytes");
 
 struct tp_flow {
-	__u64 since_ns;
+	__u32 begun;		/* TCP: the sequence number of the SYN that it was seen to begin with; a port is used again sooner than a flow is forgotten */
 	__u32 lines_seen;	/* bit 0: first payload low to high was captured; bit 1: high to low */
 	__u32 brief;		/* 0, or the client's namespace: report only SYN, FIN, RST, what the client first sends and gets, drops, errors */
 };
 
-_Static_assert(sizeof(struct tp_flow) == 16, "tp_flow is 16 bytes");
+_Static_assert(sizeof(struct tp_flow) == 12, "tp_flow is 12 bytes");
 
 /* Value of the map `socks`: on whose behalf a socket speaks. */
 struct tp_owner {

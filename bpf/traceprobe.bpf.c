@@ -62,8 +62,9 @@ struct {
 	__type(value, struct tp_owner);
 } socks SEC(".maps");
 
-/* Followed flows. Inserted with a flow's first packet, never deleted: what
- * comes late (a retransmission, a reset) belongs to it too. The oldest give way. */
+/* Followed flows. Inserted with a flow's first packet, and not deleted at its
+ * end: what comes late (a retransmission, a reset) belongs to it too. A SYN of
+ * another connection with the same ports deletes it; the oldest give way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -104,9 +105,10 @@ struct draft {
 	__u8 remembered;	/* its socket is in socks */
 	__u8 current_sends;	/* the current process is the one who sends it */
 	__u8 speaks;		/* its payload is wanted, whether or not it can be read */
-	__u8 reserved[4];
+	__u8 begins;		/* a SYN, and not the answer to one */
+	__u8 reserved[3];
 	__u32 brief;		/* its flow is reported briefly; the client's namespace */
-	__u32 more_reserved;
+	__u32 begun;		/* its sequence number, when it begins a connection */
 };
 
 /*
@@ -173,6 +175,7 @@ static __always_inline struct draft *enter(void)
 	d->transport_length = 0;
 	*(__u64 *)&d->fragment = 0;
 	d->brief = 0;
+	d->begun = 0;
 	return d;
 }
 
@@ -249,16 +252,30 @@ static __noinline struct tp_flow *find_flow(struct tp_tuple *t)
 	return bpf_map_lookup_elem(&flows, &key);
 }
 
-static __noinline int add_flow(struct tp_tuple *t, __u32 brief)
+/* The flow that a packet's tuple belongs to; not that of an earlier connection with the same ports, which is over when another begins. */
+static __noinline struct tp_flow *find_current_flow(struct tp_tuple *t, const struct draft *d)
+{
+	struct tp_flow_key key;
+	struct tp_flow *flow;
+
+	fill_key(&key, t);
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow || !d->begins || flow->begun == d->begun)
+		return flow;
+	bpf_map_delete_elem(&flows, &key);
+	return 0;
+}
+
+static __noinline int add_flow(struct tp_tuple *t, const struct draft *d)
 {
 	struct tp_flow_key key;
 	struct tp_flow flow = {};
 
-	fill_key(&key, t);
-	if (bpf_map_lookup_elem(&flows, &key))
+	if (find_current_flow(t, d))
 		return 0;
-	flow.since_ns = bpf_ktime_get_boot_ns();
-	flow.brief = brief;
+	fill_key(&key, t);
+	flow.begun = d->begun;
+	flow.brief = d->brief;
 	bpf_map_update_elem(&flows, &key, &flow, BPF_NOEXIST);
 	return 0;
 }
@@ -423,6 +440,7 @@ static __always_inline void read_conntrack(struct sk_buff *skb, struct draft *d)
 static __always_inline int read_packet(struct sk_buff *skb, struct draft *d)
 {
 	struct upper up;
+	__u8 tcp_flags;
 
 	d->limit = (__u64)skb->head + skb->tail;
 	if (!read_network(d->network, d->limit, &d->e.tuple, &up))
@@ -435,6 +453,9 @@ static __always_inline int read_packet(struct sk_buff *skb, struct draft *d)
 		if (up.at + 4 > d->limit ||
 		    bpf_probe_read_kernel(&d->e.tuple.source_port, 4, (void *)up.at))
 			return 0;
+		if (d->e.tuple.protocol == IPPROTO_TCP && !bpf_probe_read_kernel(&tcp_flags, 1, (void *)(up.at + 13)) &&
+		    (tcp_flags & 0x12) == 0x02 && !bpf_probe_read_kernel(&d->begun, 4, (void *)(up.at + 4)))
+			d->begins = 1;
 	} else if (is_icmp(d->e.tuple.protocol)) {
 		read_icmp(d);
 	}
@@ -597,12 +618,12 @@ static __always_inline void fill_current(struct draft *d)
 /* By its tuple, by the packet it quotes, or by what conntrack says of it. */
 static __noinline int in_followed_flow(struct draft *d)
 {
-	struct tp_flow *flow = find_flow(d->e.flags & TP_HAS_QUOTED ? &d->e.quoted : &d->e.tuple);
+	struct tp_flow *flow = find_current_flow(d->e.flags & TP_HAS_QUOTED ? &d->e.quoted : &d->e.tuple, d);
 
 	if (!flow && d->e.flags & TP_HAS_CONNTRACK) {
-		flow = find_flow(&d->e.original);
+		flow = find_current_flow(&d->e.original, d);
 		if (!flow)
-			flow = find_flow(&d->e.reply);
+			flow = find_current_flow(&d->e.reply, d);
 	}
 	if (!flow)
 		return 0;
@@ -615,12 +636,12 @@ static __noinline int follow_flow(struct draft *d)
 {
 	/* Without ports the tuple would stand for all that two hosts say. */
 	if (d->e.tuple.source_port | d->e.tuple.destination_port)
-		add_flow(&d->e.tuple, d->brief);
+		add_flow(&d->e.tuple, d);
 	if (d->e.flags & TP_HAS_QUOTED)
-		add_flow(&d->e.quoted, d->brief);
+		add_flow(&d->e.quoted, d);
 	if (d->e.flags & TP_HAS_CONNTRACK) {
-		add_flow(&d->e.original, d->brief);
-		add_flow(&d->e.reply, d->brief);
+		add_flow(&d->e.original, d);
+		add_flow(&d->e.reply, d);
 	}
 	return 0;
 }
@@ -664,16 +685,13 @@ static __always_inline void read_sender(struct sk_buff *skb, struct draft *d, bo
 /* A new connection, or a question to a resolver, that user space waits for. */
 static __noinline int starts_target(struct draft *d)
 {
-	__u8 tcp_flags;
 	__u32 one_in;
 
 	if (!is_client(d->e.netns) || d->fragment || !has_ports(d->e.tuple.protocol))
 		return 0;
-	if (d->e.tuple.protocol == IPPROTO_TCP) {
-		/* SYN without ACK: what was going on before is not what is waited for. */
-		if (bpf_probe_read_kernel(&tcp_flags, 1, (void *)(d->transport + 13)) || (tcp_flags & 0x12) != 0x02)
-			return 0;
-	}
+	/* What was going on before is not what is waited for. */
+	if (d->e.tuple.protocol == IPPROTO_TCP && !d->begins)
+		return 0;
 	one_in = is_target(&d->e.tuple);
 	if (one_in)
 		d->brief = draw(d, one_in);

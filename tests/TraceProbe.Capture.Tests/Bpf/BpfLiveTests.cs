@@ -244,6 +244,41 @@ public sealed class BpfLiveTests(BpfNetwork network) : IClassFixture<BpfNetwork>
         brief.ShouldContain(e => e.Kind == EventKind.SocketStateChanged && e.NewState == TcpState.Established);
     }
 
+    // A client that connects often uses its ports again within minutes, while their old flows are still known.
+    [Theory]
+    [InlineData(1u)]
+    [InlineData(uint.MaxValue)]
+    [InlineData(2u)]
+    public void ConnectionFromAPortUsedBefore_TellsWhatWasSaidInItToo(uint oneIn)
+    {
+        Assert.SkipWhen(BpfNetwork.Missing is not null, BpfNetwork.Missing ?? "");
+        using var listener = network.Listen(BpfNetwork.ServerAddress, 8080);
+        const int Times = 12;
+        var seen = Observe(() =>
+        {
+            for (var i = 0; i < Times; i++)
+            {
+                network.Get(BpfNetwork.ServiceAddress, 80, from: 40404).ShouldBe(SocketError.Success);
+            }
+        }, new ObservationFilter { Targets = [new(IpAddress.Parse("10.96.0.10"))], Namespaces = [.. Namespaces], FirstLines = true, OneIn = oneIn });
+
+        var atClient = seen.Where(e => e.NetNs == network.Client.Inode && e.Kind is EventKind.PacketQueued or EventKind.PacketReceived).ToList();
+        var began = atClient.Where(e => (e.Flags & (TcpFlags.Syn | TcpFlags.Ack)) == TcpFlags.Syn).ToList();
+        began.Count.ShouldBe(Times);
+        seen.Where(e => e.Payload.Span.StartsWith("HTTP/"u8)).Select(e => e.Sequence).Distinct().Count().ShouldBe(Times);
+        if (oneIn == 2)
+        {
+            // Each has its own lot: in full now, briefly then, everywhere.
+            began.ShouldContain(e => e.IsBrief);
+            began.ShouldContain(e => !e.IsBrief);
+        }
+
+        foreach (var syn in began)
+        {
+            seen.Where(e => e.Kind is EventKind.PacketQueued or EventKind.PacketReceived && e.Flags == TcpFlags.Syn && e.Sequence == syn.Sequence).ShouldAllBe(e => e.IsBrief == syn.IsBrief);
+        }
+    }
+
     [Fact]
     public void FullRing_IsCountedAsGap()
     {

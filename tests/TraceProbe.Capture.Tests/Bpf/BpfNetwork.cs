@@ -168,13 +168,19 @@ public sealed class BpfNetwork : IDisposable
         return listener;
     }
 
-    /// <summary>Connects from the client's namespace, sends a request and reads the answer to its end. The error, or success.</summary>
-    public SocketError Get(IPAddress address, int port, string request = "GET /healthz HTTP/1.1\r\nhost: x\r\nauthorization: secret\r\n\r\n", int timeout = 1000)
+    /// <summary>Connects from the client's namespace, from a port of its own choice when none is given, sends a request and reads the answer to its end. The error, or success.</summary>
+    public SocketError Get(IPAddress address, int port, string request = "GET /healthz HTTP/1.1\r\nhost: x\r\nauthorization: secret\r\n\r\n", int timeout = 1000, int from = 0)
         => Client.Run(() =>
         {
             using var socket = new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = timeout };
             try
             {
+                if (from != 0)
+                {
+                    socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
+                    socket.Bind(new IPEndPoint(IPAddress.Any, from));
+                }
+
                 socket.Blocking = false;
                 try
                 {
