@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a number of healthy connections through Services of a lab, in pods and on both nodes, IPv4 and IPv6, each with a connection of its own, while an agent watches;
-# none may be told as a failure. quiet.sh TRACEPROBE [CONNECTIONS]. Needs root and curl. What the agent lost or left unjudged is shown.
+# each is to be answered, and none to be anything else than healthy. quiet.sh TRACEPROBE [CONNECTIONS]. Needs root and curl. What the agent lost is shown.
 set -euo pipefail
 traceprobe=$(realpath "${1:?the traceprobe executable}")
 wanted=${2:-200000}
@@ -38,6 +38,7 @@ done
 wait "${clients[@]}"
 seconds=$(($(date +%s) - started))
 sleep 8
+counts=$(curl -sS --unix-socket "$folder/state/agent.sock" http://agent/metrics | grep '^traceprobe_connections_total' || true)
 cpu=$(awk '{ print ($14 + $15) / 100 }' "/proc/$agent/stat")
 resident=$(awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$agent/status")
 kill -TERM "$agent"
@@ -48,6 +49,10 @@ echo "$got of $wanted connections answered in $seconds s; the agent took $cpu s 
 grep -vE 'watching|learnt' "$folder/agent.log" | tail -15
 head -qn 2 "$folder"/errors.* | sort | uniq -c | sort -rn | head -5
 alerts=$(grep -cE 'opened ' "$folder/agent.log" || true)
-undetermined=$(grep -ciE 'undetermined' "$folder/agent.log" || true)
-echo "$alerts alerts, $undetermined undetermined"
-[ "$alerts" -eq 0 ]
+count() { awk -v outcome="$1" 'index($0, "outcome=\"" outcome "\"") { n += $NF } END { print n + 0 }' <<<"$counts"; }
+healthy=$(count healthy)
+undetermined=$(count undetermined)
+failed=$(count failed)
+echo "$alerts alerts; $healthy attempts were told as healthy, $undetermined as undetermined, $failed as failed"
+asked=$((wanted / 8 * 8))
+[ "$alerts" -eq 0 ] && [ "$undetermined" -eq 0 ] && [ "$failed" -eq 0 ] && [ "$got" -eq "$asked" ] && [ "$healthy" -eq "$asked" ]

@@ -241,6 +241,7 @@ public sealed partial class NodeAgent : BackgroundService
         // The client's node tells what became of it; what this one has to add are spans.
         if (attempt is { IsArrival: true, IsBrief: true, Symptoms: Symptoms.None })
         {
+            _table.LetGo(attempt);
             return;
         }
 
@@ -335,6 +336,7 @@ public sealed partial class NodeAgent : BackgroundService
         while (_healthy.Reader.TryRead(out var healthy))
         {
             Learn(healthy, around, diagnostician);
+            _table.LetGo(healthy);
         }
     }
 
@@ -367,7 +369,7 @@ public sealed partial class NodeAgent : BackgroundService
 
         _metrics.Attempted(around.LabelOf(healthy), FailureClass.Healthy);
         Succeeded(service, client, at);
-        if (healthy.IsBrief || (!IsDue(service, client) && !_budget.Take()))
+        if (healthy.IsBrief || (!IsDue(service, client) && !(_spans.AreTaken && _budget.Take())))
         {
             return;
         }
@@ -397,7 +399,7 @@ public sealed partial class NodeAgent : BackgroundService
     // The half of a connection that its client's node does not see.
     private void Arrived(Attempt attempt, Surroundings around)
     {
-        if (_budget.Take())
+        if (_spans.AreTaken && _budget.Take())
         {
             _spans.EmitArrival(Diagnostician.RecordingOf(attempt, around, [], new ClockAnchor(BootClock.Now, TimeProvider.System.GetUtcNow()), _observer.Unavailable));
         }

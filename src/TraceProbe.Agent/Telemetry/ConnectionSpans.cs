@@ -34,6 +34,9 @@ public sealed class ConnectionSpans : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _source.Dispose();
 
+    /// <summary>Whether anybody takes them.</summary>
+    public bool AreTaken => _source.HasListeners();
+
     /// <summary>Makes the spans, if anybody listens.</summary>
     /// <param name="recording">What was recorded.</param>
     /// <param name="report">The report on it.</param>

@@ -20,8 +20,13 @@ internal sealed class Attempt
     private bool _serverFinished;
 
     /// <summary>A connection that begins.</summary>
-    public Attempt(FiveTuple asked, in NetworkEvent first, Lookup? lookup)
+    /// <param name="asked">What the client asked for.</param>
+    /// <param name="first">The event that it begins with; it is to be added like the others.</param>
+    /// <param name="lookup">The lookup that led here; null when none was seen.</param>
+    /// <param name="room">Where its events are kept, an empty list; one of its own without it.</param>
+    public Attempt(FiveTuple asked, in NetworkEvent first, Lookup? lookup, List<NetworkEvent>? room = null)
     {
+        Events = room ?? [];
         Asked = asked;
         NetNs = first.NetNs;
         Pid = first.Pid;
@@ -35,6 +40,7 @@ internal sealed class Attempt
     /// <summary>A lookup that came to nothing, so that there is no connection.</summary>
     public Attempt(Lookup failed)
     {
+        Events = [];
         NetNs = failed.NetNs;
         Pid = failed.Pid;
         Command = failed.Command;
@@ -99,7 +105,7 @@ internal sealed class Attempt
     public bool IsEnded => IsOver || _clientFinished || _serverFinished;
 
     /// <summary>Its events, without those of its lookup.</summary>
-    public List<NetworkEvent> Events { get; } = [];
+    public List<NetworkEvent> Events { get; }
 
     /// <summary>The tuples that are known to be its own.</summary>
     public List<FiveTuple> Tuples { get; } = [];

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using TraceProbe.Core.Dns;
 using TraceProbe.Core.Events;
 using TraceProbe.Core.Net;
@@ -48,6 +49,12 @@ internal sealed class AttemptTable
     private static readonly TimeSpan QuietWhenUnfinished = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan QuietAtMost = TimeSpan.FromMinutes(10);
 
+    // Room for events is used again: a healthy connection reported briefly has some fifty events, twenty kilobytes, which would else be garbage at its end. What one
+    // followed in full needed is not kept, and no more of the others than are under way at a few hundred connections a second.
+    private const int RoomOfOne = 64;
+    private const int MostRooms = 512;
+
+    private readonly ConcurrentQueue<List<NetworkEvent>> _rooms = new();
     private readonly TupleIndex<Attempt> _attempts = new();
     private readonly TupleIndex<Lookup> _lookupFlows = new();
     private readonly Dictionary<uint, List<Lookup>> _lookups = [];
@@ -145,6 +152,16 @@ internal sealed class AttemptTable
         AdvanceLookups(now);
     }
 
+    /// <summary>Takes back the room of an attempt's events. Nobody may look at them any more. Any thread.</summary>
+    public void LetGo(Attempt attempt)
+    {
+        if (attempt.Events.Capacity <= RoomOfOne && _rooms.Count < MostRooms)
+        {
+            attempt.Events.Clear();
+            _rooms.Enqueue(attempt.Events);
+        }
+    }
+
     private static bool IsDns(in FiveTuple t) => t.Source.Port == 53 || t.Destination.Port == 53;
 
     // ---- connections ----
@@ -224,7 +241,7 @@ internal sealed class AttemptTable
         }
 
         var lookup = isArrival ? null : LookupBehind(e.NetNs, asked.Destination.Address, e.BootNanoseconds);
-        var attempt = new Attempt(asked, e, lookup) { IsArrival = isArrival, Lost = e.BootNanoseconds - _lostAt < Thought.Ticks * 100 ? 1 : 0 };
+        var attempt = new Attempt(asked, e, lookup, _rooms.TryDequeue(out var room) ? room : new List<NetworkEvent>(RoomOfOne)) { IsArrival = isArrival, Lost = e.BootNanoseconds - _lostAt < Thought.Ticks * 100 ? 1 : 0 };
         if (lookup is not null && lookup.SlowestNanoseconds >= SlowLookup.Ticks * 100)
         {
             attempt.Symptoms |= Symptoms.SlowLookup;

@@ -110,6 +110,38 @@ public class RecordedAttemptTests
         }
     }
 
+    [Fact]
+    public void RoomForEventsThatIsUsedAgain_HoldsNothingOfTheConnectionBefore()
+    {
+        var (recording, _) = Read("healthy.tprec");
+        var (around, rooms) = (AroundOf(recording), new HashSet<List<NetworkEvent>>());
+        AttemptTable table = null!;
+        List<NetworkEvent>? kept = null;
+        table = new AttemptTable(around.IsService, around.Arrives, _ => [], around.LeadsAstray, attempt =>
+        {
+            rooms.Add(attempt.Events);
+            kept = [.. attempt.Events];
+            table.LetGo(attempt);
+        });
+        var sent = Briefly(recording).Where(e => e.Tuple.Protocol == IpProtocol.Tcp).ToList();
+        var first = (List<NetworkEvent>?)null;
+        for (var round = 0; round < 3; round++)
+        {
+            var later = round * 60_000_000_000L;
+            foreach (var e in sent)
+            {
+                table.Add(e with { BootNanoseconds = e.BootNanoseconds + later });
+            }
+
+            table.Advance(sent[^1].BootNanoseconds + later + 20_000_000_000);
+            table.Open.ShouldBe(0);
+            first ??= kept!;
+            kept!.Select(e => e with { BootNanoseconds = e.BootNanoseconds - later }).ShouldBe(first);
+        }
+
+        rooms.Count.ShouldBe(1);
+    }
+
     // As the kernel reports connections that were not drawn: SYN, FIN, RST, and what is first said on either side, of that the beginning at the client alone.
     private static ImmutableArray<NetworkEvent> Briefly(Recording recording)
     {
@@ -145,9 +177,11 @@ public class RecordedAttemptTests
         return (recording, Diagnose.Run(recording));
     }
 
+    private static Surroundings AroundOf(Recording recording) => new(new Scene { Places = recording.Manifest.Places, IsClosed = true, Objects = () => recording.Cluster! }, node: null);
+
     private static (List<Attempt> Attempts, Surroundings Around) Watch(Recording recording, ImmutableArray<NetworkEvent> events)
     {
-        var around = new Surroundings(new Scene { Places = recording.Manifest.Places, IsClosed = true, Objects = () => recording.Cluster! }, node: null);
+        var around = AroundOf(recording);
         var attempts = new List<Attempt>();
         var table = new AttemptTable(around.IsService, around.Arrives, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
         foreach (var e in events)
