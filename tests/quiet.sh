@@ -37,8 +37,14 @@ for place in pod/ubuntu pod/my-nginx-tsyps node/node-1 node/node-2; do
 done
 wait "${clients[@]}"
 seconds=$(($(date +%s) - started))
-sleep 8
-counts=$(curl -sS --unix-socket "$folder/state/agent.sock" http://agent/metrics | grep '^traceprobe_connections_total' || true)
+
+# A connection whose end was not seen is told about once it has been quiet for a while.
+count() { awk -v outcome="$1" '/^traceprobe_connections_total/ && index($0, "outcome=\"" outcome "\"") { n += $NF } END { print n + 0 }' <<<"$counts"; }
+for _ in $(seq 20); do
+    sleep 1
+    counts=$(curl -sS --unix-socket "$folder/state/agent.sock" http://agent/metrics)
+    [ $(($(count healthy) + $(count undetermined) + $(count failed))) -lt $((wanted / 8 * 8)) ] || break
+done
 cpu=$(awk '{ print ($14 + $15) / 100 }' "/proc/$agent/stat")
 resident=$(awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$agent/status")
 kill -TERM "$agent"
@@ -49,7 +55,6 @@ echo "$got of $wanted connections answered in $seconds s; the agent took $cpu s 
 grep -vE 'watching|learnt' "$folder/agent.log" | tail -15
 head -qn 2 "$folder"/errors.* | sort | uniq -c | sort -rn | head -5
 alerts=$(grep -cE 'opened ' "$folder/agent.log" || true)
-count() { awk -v outcome="$1" 'index($0, "outcome=\"" outcome "\"") { n += $NF } END { print n + 0 }' <<<"$counts"; }
 healthy=$(count healthy)
 undetermined=$(count undetermined)
 failed=$(count failed)

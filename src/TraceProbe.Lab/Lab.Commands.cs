@@ -20,23 +20,19 @@ public sealed partial class Lab
     public string Execute(string command, string? on = null)
     {
         ArgumentNullException.ThrowIfNull(command);
-        using var held = _folder.Lock();
         var words = SplitWords(command);
-        string output;
-        if (words is ["kubectl", "get", "pod", var name, "-n", var ns, "-o", "yaml", "|", "sed", var script, "|", "kubectl", "replace", "--force", "-f", "-"])
+        string? output = null;
+        if (words is not ["kubectl", ..])
         {
-            output = ReplaceChanged(PodsOf(ns, name)[0], script);
-        }
-        else if (words is ["kubectl", .. var rest])
-        {
-            output = Kubectl(rest);
-        }
-        else
-        {
+            // It may run for long, as a client does that asks a thousand times, and others go on with the lab meanwhile: the lock is for what it leaves behind.
             var place = FindPlace(on ?? "") ?? throw new LabException($"'{command}' is to be run on a node or in a pod of the lab; say on which with --on, such as --on node-1 or --on pod/ubuntu.");
             output = LabProcesses.Execute(_folder, place.PodName ?? place.Node ?? LabNetwork.Outside, ["sh", "-c", command]);
         }
 
+        using var held = _folder.Lock();
+        output ??= words is ["kubectl", "get", "pod", var name, "-n", var ns, "-o", "yaml", "|", "sed", var script, "|", "kubectl", "replace", "--force", "-f", "-"]
+            ? ReplaceChanged(PodsOf(ns, name)[0], script)
+            : Kubectl(words[1..]);
         Settle();
         return output;
     }

@@ -123,7 +123,7 @@ public sealed class RuleCheckTests
         finding.Rules.ShouldHaveSingleItem().Owner.ShouldBeNull();
         finding.Mend!.Command.ShouldBe("iptables-nft -t filter -D FORWARD -s 10.244.0.0/16 -j DROP");
         finding.Mend.On.ShouldBe("kp-node1");
-        finding.Sentence.ShouldContain("a rule by hand");
+        finding.Sentence.ShouldContain("a rule that is not kube-proxy's");
     }
 
     [Theory]

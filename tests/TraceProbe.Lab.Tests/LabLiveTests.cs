@@ -224,6 +224,18 @@ public class LabLiveTests
     }
 
     [Fact]
+    public async Task CommandThatRunsForLong_KeepsNobodyFromTheLab()
+    {
+        await using var live = await LiveLab.UpAsync(ProxyMode.IptablesNft);
+        var (ready, go) = ($"{live.Lab.StateFolder}/ready", $"{live.Lab.StateFolder}/go");
+        var waiting = Task.Run(() => live.Lab.Execute($"touch {ready}; for i in $(seq 300); do [ -e {go} ] && break; sleep 0.1; done; [ -e {go} ] && echo gone on", "node-1"), TestContext.Current.CancellationToken);
+        await Until(() => File.Exists(ready));
+        live.Lab.Execute("kubectl label pod my-nginx-tsyps -n default colour=green --overwrite");
+        File.WriteAllText(go, "");
+        (await waiting).Trim().ShouldBe("gone on");
+    }
+
+    [Fact]
     public async Task TwoLabs_LiveSideBySide()
     {
         var name = LiveLab.NewName();

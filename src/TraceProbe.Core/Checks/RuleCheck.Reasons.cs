@@ -538,7 +538,7 @@ public sealed partial class RuleCheck
             return string.Join(", ", all.Take(3)) + (all.Count > 3 ? string.Create(CultureInfo.InvariantCulture, $" and {all.Count - 3} more") : "");
         }
 
-        private static string OwnerWords(RuleRef rule) => rule.Owner is { } owner ? $"a rule of {owner}" : "a rule by hand";
+        private static string OwnerWords(RuleRef rule) => rule.Owner is { } owner ? $"a rule of {owner}" : "a rule that is not kube-proxy's";
 
         private Mend Removing(WalkStep step) => Mends.RemoveRule(step, IsIPv6, check._vantage.Node);
 

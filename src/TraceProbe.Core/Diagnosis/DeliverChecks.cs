@@ -244,7 +244,7 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
         var backend = toPod.Backend.Address;
         var node = c.NodeCalled(NodeOf(backend));
         var neighbour = node?.Neighbours.FirstOrDefault(n => n.Address == backend);
-        return new Finding(FailureClass.PodUnreachable, $"{c.HolderWords(backend)} took the packet for somebody else's: {node?.Name ?? "its node"} sends what is for {backend} to {(neighbour?.LinkAddress is { } link ? $"the link address {link}{(neighbour.State == "PERMANENT" ? ", which somebody wrote down there for good" : "")}" : "another link address than the pod's")}.")
+        return new Finding(FailureClass.PodUnreachable, $"{c.HolderWords(backend)} took the packet for somebody else's: {node?.Name ?? "its node"} sends what is for {backend} to {(neighbour?.LinkAddress is { } link ? $"the link address {link}{(neighbour.State == "PERMANENT" ? ", by a permanent entry among its neighbours" : "")}" : "another link address than the pod's")}.")
         {
             Objects = [.. leg.PodRef(backend), .. node is null ? Array.Empty<ObjectRef>() : [new ObjectRef("node", null, node.Name)]],
             Evidence = [seen, .. neighbour is null ? Array.Empty<Evidence>() : [NeighbourEvidence(node!, neighbour)]],
@@ -341,7 +341,7 @@ internal sealed class DeliverChecks(Case c, ServiceLeg leg)
     // A reset that comes from a node on the way, and not from the pod.
     private Finding? ResetByRule(Connection toPod)
         => c.PlaceOf(toPod.AnsweredInNetNs) is { Kind: PlaceKind.Node } && c.NetNsOf(toPod.Backend.Address) is { } pod && pod != toPod.AnsweredInNetNs
-            && RuleThatRejects(toPod) is { } rule ? RejectedBy(rule, toPod, toPod.Outcome == ConnectionOutcome.Refused ? "TCP reset" : $"TCP reset, which came from {toPod.Backend} itself, so that the client does not know it and waits") : null;
+            && RuleThatRejects(toPod) is { } rule ? RejectedBy(rule, toPod, toPod.Outcome == ConnectionOutcome.Refused ? "TCP reset" : $"TCP reset, in the name of {toPod.Backend}, whom the client did not ask, so that it takes no notice and waits") : null;
 
     private static bool IsReset(Sighting? answer) => answer is { Event: var e } && e.Flags.HasFlag(TcpFlags.Rst);
 

@@ -101,7 +101,7 @@ internal sealed class ExchangeChecks(Case c, Connection connection)
             }
             else if (c.Client?.Failure is { } failure && connection.FinishedBy != Side.Server)
             {
-                yield return Make(FailureClass.ResponseStalled, $"{server} began to answer and did not go on: {failure}.");
+                yield return Make(FailureClass.ResponseStalled, $"{server} began to answer and did not go on, until {c.ClientWords} gave up ({failure}).");
             }
             else if (Cut(server, Make) is { } cut)
             {

@@ -219,7 +219,7 @@ internal sealed class TranslateChecks(Case c, ServiceLeg leg)
             ? $"{c.ClientNode} still sends {leg.Name} to {backend}, which is none of its ready endpoints."
             : $"An old conntrack entry sends the flow to {backend}, which is no ready endpoint of {leg.Name}; the rules no longer do.")
         {
-            Objects = [leg.Service.Ref],
+            Objects = isRule && c.ClientNode is { } node ? [leg.Service.Ref, new ObjectRef("node", null, node)] : [leg.Service.Ref],
             Evidence = [.. leg.Refusal(), .. branch is { Steps: [.., var last] } ? [new Evidence(EvidenceSource.Programmed, last.Rule.Raw, Place: $"node/{c.ClientNode}")] : Array.Empty<Evidence>()],
             Mend = isRule ? Mends.RestartKubeProxy(c.ClientNode)
                 : DeleteEntry(),

@@ -24,8 +24,6 @@ public class BlindnessTests
         [FailureClass.ResolverNoEndpoints] = [FailureClass.ResolverUnreachable],
         // That no rule leads to the endpoint; where the one that is there leads in its place was not seen.
         [FailureClass.StaleEndpointRule] = [FailureClass.EndpointRuleMissing],
-        // That a proxy took the connection and dialled nobody; whom it should have dialled, only the objects say.
-        [FailureClass.NoRouteToPod] = [FailureClass.ProxyClosedNoBackend],
         // That the server answered 400; that one side alone spoke TLS stands in the first bytes of both.
         [FailureClass.TlsMismatch] = [FailureClass.HttpError],
         // That it was answered; slow is what takes longer than a baseline, between events that were seen.
