@@ -22,7 +22,7 @@ grep -q watching "$folder/agent.log" || { cat "$folder/agent.log" >&2; exit 1; }
 # Eight clients at once, each with its share; what curl could not get, it counts.
 ask() { # place, URL
     local share=$((wanted / 8)) got
-    got=$(timeout 1800 "$traceprobe" lab exec --name "$lab" --on "$1" -- sh -c "curl -sS -H 'Connection: close' --parallel --parallel-max 6 -o /dev/null -w '%{http_code}\\n' '$2/?[1-$share]' 2>/dev/null | grep -c '^200$'; true" 2>"$folder/errors.$3")
+    got=$(timeout 1800 "$traceprobe" lab exec --name "$lab" --on "$1" -- sh -c "curl -sS -H 'Connection: close' --parallel --parallel-max 2 -o /dev/null -w '%{http_code}\\n' '$2/?[1-$share]' 2>/dev/null | grep -c '^200$'; true" 2>"$folder/errors.$3")
     echo "$got" >"$folder/got.$3"
 }
 started=$(date +%s)
