@@ -37,8 +37,9 @@ public sealed partial class NodeAgent : BackgroundService
     // Failures with other causes than these few per second are counted as not looked at.
     private const int MostWaiting = 512;
 
-    // Each holds its events; at hundreds a second this is what comes while a node is read a few times over.
-    private const int MostHealthyWaiting = 4_096;
+    // At a thousand a second this is what comes while a node is read on a busy machine. The first of them hold their events, some twenty kilobytes each.
+    private const int MostHealthyWaiting = 32_768;
+    private const int MostHealthyHolding = 512;
 
     private const int MostKinds = 10_000;
     private const int MostExamples = 64;
@@ -245,6 +246,12 @@ public sealed partial class NodeAgent : BackgroundService
             return;
         }
 
+        if (attempt.Symptoms == Symptoms.None && _healthy.Reader.Count >= MostHealthyHolding)
+        {
+            // That it went well, and how long it took, is known without them.
+            _table.LetGo(attempt);
+        }
+
         if (!(attempt.Symptoms == Symptoms.None ? _healthy : _symptomatic).Writer.TryWrite(attempt))
         {
             Interlocked.Increment(ref _notJudged);
@@ -359,7 +366,7 @@ public sealed partial class NodeAgent : BackgroundService
             var info = FailureClassInfo.Of(slow);
             _metrics.Attempted(around.LabelOf(healthy), slow);
             var verdict = new Verdict { Class = slow, Stage = info.Stage, Sentence = sentence, Confidence = Confidence.Certain, Mend = new Mend(info.Mend, null) };
-            if (_alerts.Failed(new AlertKey(slow, service, client), at, verdict, () => Example(service, around.PodOf(healthy.NetNs), diagnostician.Compose(healthy, around, clock), null)) is { } opened)
+            if (_alerts.Failed(new AlertKey(slow, service, client), at, verdict, () => Example(service, around.PodOf(healthy.NetNs), healthy.Events.Count == 0 ? null : diagnostician.Compose(healthy, around, clock), null)) is { } opened)
             {
                 Tell(opened);
             }
@@ -369,7 +376,7 @@ public sealed partial class NodeAgent : BackgroundService
 
         _metrics.Attempted(around.LabelOf(healthy), FailureClass.Healthy);
         Succeeded(service, client, at);
-        if (healthy.IsBrief || (!IsDue(service, client) && !(_spans.AreTaken && _budget.Take())))
+        if (healthy.IsBrief || healthy.Events.Count == 0 || (!IsDue(service, client) && !(_spans.AreTaken && _budget.Take())))
         {
             return;
         }

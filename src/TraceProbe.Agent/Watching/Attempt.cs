@@ -105,7 +105,7 @@ internal sealed class Attempt
     public bool IsEnded => IsOver || _clientFinished || _serverFinished;
 
     /// <summary>Its events, without those of its lookup.</summary>
-    public List<NetworkEvent> Events { get; }
+    public List<NetworkEvent> Events { get; private set; }
 
     /// <summary>The tuples that are known to be its own.</summary>
     public List<FiveTuple> Tuples { get; } = [];
@@ -180,6 +180,15 @@ internal sealed class Attempt
         {
             Events.Add(EventLog.Retained(e));
         }
+    }
+
+    /// <summary>Parts with its events: what is known of how it went stays.</summary>
+    /// <returns>The list that they are in.</returns>
+    public List<NetworkEvent> PartWithEvents()
+    {
+        var events = Events;
+        Events = [];
+        return events;
     }
 
     /// <summary>Notes where it was translated to.</summary>

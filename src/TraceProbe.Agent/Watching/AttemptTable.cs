@@ -152,13 +152,14 @@ internal sealed class AttemptTable
         AdvanceLookups(now);
     }
 
-    /// <summary>Takes back the room of an attempt's events. Nobody may look at them any more. Any thread.</summary>
+    /// <summary>Takes an attempt's events from it, and their room back. Any thread, one at a time for each attempt.</summary>
     public void LetGo(Attempt attempt)
     {
-        if (attempt.Events.Capacity <= RoomOfOne && _rooms.Count < MostRooms)
+        var events = attempt.PartWithEvents();
+        if (events.Capacity == RoomOfOne && _rooms.Count < MostRooms)
         {
-            attempt.Events.Clear();
-            _rooms.Enqueue(attempt.Events);
+            events.Clear();
+            _rooms.Enqueue(events);
         }
     }
 

@@ -26,6 +26,9 @@ public sealed unsafe class PacketSource : IDisposable
     private readonly Lock _delivery = new();
     private readonly Lock _state = new();
     private readonly List<Capture> _captures = [];
+
+    // One for all: measured for each namespace, an answer was seen where it passed before it was seen where it was made.
+    private readonly long _bootOffset = MeasureBootOffset();
     private readonly TaskCompletionSource _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Exception? _failure;
     private int _running;
@@ -309,7 +312,6 @@ public sealed unsafe class PacketSource : IDisposable
         private readonly NetworkNamespace _place;
         private readonly PcapHandle _handle;
         private readonly Thread _thread;
-        private readonly long _bootOffset = MeasureBootOffset();
         private readonly long _fraction;
         private readonly Dictionary<int, ShortName> _interfaces = [];
         private volatile bool _stopped;
@@ -421,7 +423,7 @@ public sealed unsafe class PacketSource : IDisposable
 
         private bool Take(LibPcap.pcap_pkthdr* header, byte* data, out long time)
         {
-            time = (header->tv_sec * 1_000_000_000L) + (header->tv_usec * _fraction) + _bootOffset;
+            time = (header->tv_sec * 1_000_000_000L) + (header->tv_usec * _fraction) + _source._bootOffset;
             var frame = new ReadOnlySpan<byte>(data, (int)header->caplen);
             if (!PacketReader.TryRead(frame, LinkType.LinuxSll2, (int)Math.Min(header->len, int.MaxValue), out var view))
             {

@@ -211,8 +211,8 @@ internal sealed class Case
     /// <summary>Whether a nameserver is the cluster's own.</summary>
     public bool IsClusterDns(IpAddress resolver)
         => (Cluster.ClusterDns is { } dns && ServiceMeant.AddressesOf(dns).Contains(resolver))
-        // NodeLocal DNSCache listens on a link-local address and speaks for the cluster's DNS.
-        || IpNetwork.Parse("169.254.0.0/16").Contains(resolver);
+        // NodeLocal DNSCache listens on a link-local address and speaks for the cluster's DNS; those of 169.254.169.0/24 are the providers' own, as AWS's .253 and Google's .254.
+        || (IpNetwork.Parse("169.254.0.0/16").Contains(resolver) && !IpNetwork.Parse("169.254.169.0/24").Contains(resolver));
 
     // A search list makes many questions of one; those that differ in their type only are one piece of evidence.
     /// <summary>The nameservers that were asked, in order; from packets, or where none were seen from the client's own account.</summary>

@@ -73,6 +73,7 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
     {
         var isTcp = connection.Asked.Protocol == IpProtocol.Tcp;
         var syns = 0;
+        var answeredAt = long.MaxValue;
         uint answeredIn = 0;
         Sighting? answer = null, untranslated = null;
         foreach (var s in connection.Sightings)
@@ -100,7 +101,12 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
                 continue;
             }
 
-            answeredIn = answeredIn == 0 ? e.NetNs : answeredIn;
+            // Captures of several namespaces may give one moment to all that an answer passes: then whoever was asked last, and so farthest from the client, made it.
+            if (e.BootNanoseconds < answeredAt || (e.BootNanoseconds == answeredAt && FirstAsked(connection, e.NetNs) > FirstAsked(connection, answeredIn)))
+            {
+                (answeredIn, answeredAt) = (e.NetNs, e.BootNanoseconds);
+            }
+
             if (IsUntranslated(connection, e))
             {
                 untranslated ??= s;
@@ -149,6 +155,20 @@ internal sealed class Flow(FiveTuple asked, bool midStream)
     public static bool IsUntranslated(Connection connection, in NetworkEvent e)
         => connection.Translated is { } translated && e.NetNs == connection.ClientNetNs && connection.TranslatedInNetNs != connection.ClientNetNs && !IsIcmp(e)
             && e.Tuple.Source == translated.Destination && e.Tuple.Destination == connection.Asked.Source && translated.Destination != connection.Asked.Destination;
+
+    // Where among the sightings a namespace was first passed on the way there; -1 for nowhere.
+    private static int FirstAsked(Connection connection, uint netNs)
+    {
+        for (var i = 0; i < connection.Sightings.Length; i++)
+        {
+            if (connection.Sightings[i] is { Forward: true } s && s.Event.NetNs == netNs)
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
 
     private static bool IsIcmp(in NetworkEvent e) => e.Tuple.Protocol is IpProtocol.Icmp or IpProtocol.IcmpV6;
 

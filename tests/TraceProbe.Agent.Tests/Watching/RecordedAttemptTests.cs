@@ -122,6 +122,7 @@ public class RecordedAttemptTests
             rooms.Add(attempt.Events);
             kept = [.. attempt.Events];
             table.LetGo(attempt);
+            attempt.Events.ShouldBeEmpty();
         });
         var sent = Briefly(recording).Where(e => e.Tuple.Protocol == IpProtocol.Tcp).ToList();
         var first = (List<NetworkEvent>?)null;

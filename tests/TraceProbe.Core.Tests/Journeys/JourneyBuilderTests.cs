@@ -45,6 +45,18 @@ public class JourneyBuilderTests
     }
 
     [Fact]
+    public void AnswerSeenEverywhereAtOneMoment_IsThePods()
+    {
+        var events = SynToPod()
+            .Conntrack(Asked, Translated.Reverse).Queued(Wire.Node, Asked.Reverse, SynAck, 9)
+            .Conntrack(null, null).Queued(Wire.Pod, Translated.Reverse, SynAck, 9)
+            .Received(Wire.Client, Asked.Reverse, SynAck, 9)
+            .Events;
+        var at = events[^1].BootNanoseconds;
+        JourneyBuilder.Build([.. events.Select(e => e.Flags == SynAck ? e with { BootNanoseconds = at } : e)]).Connections.ShouldHaveSingleItem().AnsweredInNetNs.ShouldBe(Wire.Pod);
+    }
+
+    [Fact]
     public void ClosedPort_IsRefusedByThePod()
     {
         var connection = Only(SynToPod()
