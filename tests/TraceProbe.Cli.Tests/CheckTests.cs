@@ -142,7 +142,64 @@ public sealed class CheckTests : IDisposable
     }
 
     [Theory]
-    [InlineData("rules walk --rules {0} --to 10.96.0.10", "is no destination")]
+    [InlineData("svc/web-numeric:http", "it has 8081/TCP (x)")]
+    [InlineData("svc/", "is no Service")]
+    [InlineData("pod/web-1", "is no Service")]
+    [InlineData("svc/a/b/c", "is no Service")]
+    [InlineData("svc/web-numerc:8081", "svc/demo/web-numeric")]
+    public async Task ServiceThatIsNone_IsToldBeforeAnythingIsRead(string service, string words)
+    {
+        var (exit, output, error) = await Run(["check", service, "-n", "demo", "--rules", Fixture, .. Objects]);
+        exit.ShouldBe(2);
+        output.ShouldBeEmpty();
+        error.ShouldContain(words);
+    }
+
+    [Fact]
+    public async Task PortByItsName_IsTheOneChecked()
+    {
+        var (exit, output, _) = await Run(["check", "svc/demo/web-numeric:x", "-o", "table", "--rules", Fixture, "--node", "kp-node1", .. Objects]);
+        exit.ShouldBe(0);
+        output.ShouldContain("1 Service port: all agree.");
+    }
+
+    [Fact]
+    public async Task ObjectsWithoutServices_AreNothingToCompareWith()
+    {
+        var (exit, output, error) = await Run(["check", "--rules", Fixture, "--cluster", Path.Combine(Fixture, "pods.json.gz")]);
+        exit.ShouldBe(4);
+        output.ShouldBeEmpty();
+        error.ShouldContain("kubectl get services -A -o json");
+    }
+
+    [Theory]
+    [InlineData("10.244.1.2", "svc/demo/web-numeric:x", "from pod demo/web-1")]
+    [InlineData("node/kp-node1", "demo/web-numeric:8081", "from kp-node1, on kp-node1")]
+    [InlineData("node/kp-node2", "svc/demo/web-numeric:8081", "from node kp-node2")]
+    [InlineData("outside", "svc/kube-system/kube-dns:dns-tcp", "TCP 198.18.0.1:40000 > 10.96.0.10:53")]
+    public async Task SenderAndDestinationByName_AreWalked(string from, string to, string words)
+    {
+        var (exit, output, error) = await Run(["rules", "walk", "--from", from, "--to", to, "--width", "200", "--rules", Fixture, "--node", "kp-node1", .. Objects]);
+        exit.ShouldBe(0, error);
+        output.ShouldContain(words);
+    }
+
+    [Theory]
+    [InlineData("pod/demo/web-11", "10.96.0.10:53", "pod/web-1")]
+    [InlineData("node/kp-node9", "10.96.0.10:53", "node/kp-node1")]
+    [InlineData("outside", "fd00::1:80", "give [fd00::1:80]:PORT")]
+    [InlineData("outside", "10.96.0.10:99999", "is no destination")]
+    [InlineData("outside", "10.96.0.10:53/icmp", "is no destination")]
+    [InlineData("outside", "web-numeric:8081", "svc/demo/web-numeric")]
+    public async Task SenderOrDestinationThatIsNone_IsToldWithWhatIsNear(string from, string to, string words)
+    {
+        var (exit, _, error) = await Run(["rules", "walk", "--from", from, "--to", to, "--rules", Fixture, "--node", "kp-node1", .. Objects]);
+        exit.ShouldBe(2);
+        error.ShouldContain(words);
+    }
+
+    [Theory]
+    [InlineData("rules walk --rules {0} --to 10.96.0.10", "has no port")]
     [InlineData("rules walk --rules {0} --to 10.96.0.10:53 --from nobody", "is nobody who sends")]
     [InlineData("rules walk --rules {0} --to svc/web:80", "give them with --cluster")]
     [InlineData("rules walk --rules {0} --to 10.96.0.10:53 --from fd00::1", "different address families")]

@@ -54,6 +54,51 @@ public sealed class RuleCheckTests
     }
 
     [Fact]
+    public void EndpointSlicesNotRead_LeaveItOpenWhereRulesShouldLead()
+    {
+        var report = Check(Dump, Cluster with { EndpointSlices = [], Unread = [new Unread("endpointslices", "Not allowed.")] });
+        report.Status.ShouldBe(CheckStatus.Undetermined);
+        report.Findings.ShouldHaveSingleItem().Sentence.ShouldContain("EndpointSlices were not read");
+        report.Findings[0].Mend.ShouldBeNull();
+    }
+
+    [Fact]
+    public void PodsNotRead_AreNotTakenForNone()
+    {
+        var report = Check(Dump, Cluster with { Pods = [], Unread = [new Unread("pods", "Not allowed.")] });
+        report.Status.ShouldBe(CheckStatus.Agrees);
+        report.Findings.Where(f => f.Ports.Contains("demo/sick 80/TCP")).ShouldHaveSingleItem().Class.ShouldBe(FailureClass.NoReadyEndpoints);
+        report.Findings.ShouldNotContain(f => f.Class == FailureClass.NoPods || f.Class == FailureClass.SelectorMatchesNothing);
+    }
+
+    [Theory]
+    [InlineData("CONTAINER", "REDIRECT --to-ports 35039", "from pods and from outside", "REDIRECT --to-ports …")]
+    [InlineData("HOST", "DNAT --to-destination 172.30.0.11:35039", "from the node itself", "DNAT --to-destination …")]
+    public void PortalMissingInUserspaceMode_IsNamedAsThatModeWritesIt(string which, string target, string who, string wanted)
+    {
+        var rule = $"-A KUBE-PORTALS-{which} -d {AddressOf("web-numeric")}/32 -p tcp -m comment --comment \"demo/web-numeric:x\" -m tcp --dport 8081 -j {target}";
+        string[] dump =
+        [
+            "*nat", ":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", ":KUBE-PORTALS-CONTAINER - [0:0]", ":KUBE-PORTALS-HOST - [0:0]",
+            "-A PREROUTING -m comment --comment \"handle ClusterIPs; NOTE: this must be before the NodePort rules\" -j KUBE-PORTALS-CONTAINER",
+            "-A OUTPUT -m comment --comment \"handle ClusterIPs; NOTE: this must be before the NodePort rules\" -j KUBE-PORTALS-HOST",
+            $"-A KUBE-PORTALS-CONTAINER -d {AddressOf("web-numeric")}/32 -p tcp -m comment --comment \"demo/web-numeric:x\" -m tcp --dport 8081 -j REDIRECT --to-ports 35039",
+            $"-A KUBE-PORTALS-HOST -d {AddressOf("web-numeric")}/32 -p tcp -m comment --comment \"demo/web-numeric:x\" -m tcp --dport 8081 -j DNAT --to-destination 172.30.0.11:35039",
+            // So that the chains are not empty.
+            "-A KUBE-PORTALS-CONTAINER -d 10.96.0.1/32 -p tcp -m comment --comment \"default/kubernetes:https\" -m tcp --dport 443 -j REDIRECT --to-ports 35040",
+            "-A KUBE-PORTALS-HOST -d 10.96.0.1/32 -p tcp -m comment --comment \"default/kubernetes:https\" -m tcp --dport 443 -j DNAT --to-destination 172.30.0.11:35040",
+            "COMMIT",
+        ];
+        var objects = Cluster with { Services = [.. Cluster.Services.Where(s => s.Metadata.Name is "web-numeric" or "kubernetes")] };
+        Check(dump, objects).Status.ShouldBe(CheckStatus.Agrees);
+        var finding = Only(Check(dump.Where(l => l != rule), objects));
+        finding.Class.ShouldBe(FailureClass.ServiceRuleMissing);
+        finding.Sentence.ShouldContain($"nat KUBE-PORTALS-{which} has no rule");
+        finding.Sentence.ShouldContain(who);
+        finding.Rules.ShouldHaveSingleItem().Raw.ShouldBe(rule.Replace(target, wanted, StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void EndpointThatIsGoneFromTheApi_IsStaleInTheRules()
     {
         var slice = Cluster.EndpointSlices.First(s => s.ServiceName == "web-numeric");

@@ -2,10 +2,12 @@ using System.CommandLine;
 using System.CommandLine.Completions;
 using System.CommandLine.Parsing;
 using System.Text;
+using TraceProbe.Agent.Sessions;
 using TraceProbe.Cli.Output;
 using TraceProbe.Core.Checks;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Diagnosis;
+using TraceProbe.Core.Net;
 
 namespace TraceProbe.Cli.Commands;
 
@@ -54,8 +56,13 @@ internal static class CheckCommand
             var scene = settings.SceneOf(parsed);
             progress.Doing("reading the cluster's objects");
             var cluster = scene.ReadObjects() ?? throw new OperatorException("What the cluster wants is not known: reach it with --kubeconfig, or give its objects with --cluster, as 'traceprobe snapshot' writes them.", ExitCode.Usage);
-            var wanted = parsed.GetValue(service) is { } name ? RuleSettings.FindService(cluster, name, settings.NamespaceOf(parsed)) : ((Service Service, ushort? Port)?)null;
-            var place = parsed.GetValue(from) is { } where && !settings.IsSaved(parsed) ? scene.FindPlace(where, settings.NamespaceOf(parsed)) : null;
+            if (cluster.Services.IsEmpty && cluster.Unread.FirstOrDefault(u => u.What == "services") is { } unread)
+            {
+                throw new OperatorException($"There is nothing to compare the rules with: Services could not be read. {unread.Why}");
+            }
+
+            var wanted = parsed.GetValue(service) is { } name ? RuleSettings.FindService(cluster, name, settings.NamespaceOf(parsed)) : ((Service Service, ushort? Port, ServicePort? Named)?)null;
+            var place = parsed.GetValue(from) is { } where && !settings.IsSaved(parsed) ? PlaceOf(scene, where, settings.NamespaceOf(parsed)) : null;
             var ns = parsed.GetValue(all) ? null : settings.NamespaceAsked(parsed);
             if (ns is not null && wanted is null && !cluster.Services.Any(s => s.Metadata.Namespace == ns) && cluster.FindNamespace(ns) is null)
             {
@@ -78,13 +85,25 @@ internal static class CheckCommand
         return command;
     }
 
-    private static NodeCheck Compare(NodeRules node, ClusterSnapshot cluster, (Service Service, ushort? Port)? wanted, string? ns)
+    private static Place PlaceOf(Scene scene, string from, string ns)
+    {
+        try
+        {
+            return scene.FindPlace(from, ns);
+        }
+        catch (SessionException e)
+        {
+            throw new OperatorException(e.Message, ExitCode.Usage);
+        }
+    }
+
+    private static NodeCheck Compare(NodeRules node, ClusterSnapshot cluster, (Service Service, ushort? Port, ServicePort? Named)? wanted, string? ns)
     {
         var check = new RuleCheck(cluster, node.Name, node.Families, node.Routes) { Unread = node.Unread };
         var compared = wanted switch
         {
-            ({ } service, { } port) => check.Run(service, port),
-            ({ } service, null) => check.Run([service], isWhole: false),
+            ({ } service, { } port, _) => check.Run(service, port),
+            ({ } service, null, _) => check.Run([service], isWhole: false),
             _ when ns is not null => check.Run(cluster.Services.Where(s => s.Metadata.Namespace == ns), isWhole: false),
             _ => check.Run(),
         };
@@ -95,7 +114,7 @@ internal static class CheckCommand
     {
         switch (result.Tokens is [var token] ? token.Value.ToLowerInvariant() : "")
         {
-            case "text":
+            case "text" or "table":
                 return Form.Text;
             case "json":
                 return Form.Json;

@@ -59,6 +59,9 @@ internal sealed class RuleSettings
     /// <summary>The namespace asked for; null when none was.</summary>
     public string? NamespaceAsked(ParseResult parsed) => _scene.NamespaceAsked(parsed);
 
+    /// <summary>The node asked for; null when none was.</summary>
+    public string? NodeAsked(ParseResult parsed) => parsed.GetValue(_node) is { } text ? text.StartsWith("node/", StringComparison.Ordinal) ? text["node/".Length..] : text : null;
+
     /// <summary>Whether the rules were saved, so that no node is asked.</summary>
     public bool IsSaved(ParseResult parsed) => parsed.GetValue(_rules) is { Length: > 0 };
 
@@ -91,11 +94,16 @@ internal sealed class RuleSettings
     /// <param name="asksKubeProxy">Whether kube-proxy is asked about itself too.</param>
     public ImmutableArray<NodeRules> Read(ParseResult parsed, Scene scene, ClusterSnapshot? cluster, Place? place, Action<string> progress, bool asksKubeProxy = false)
     {
-        var asked = parsed.GetValue(_node) is { } text ? text.StartsWith("node/", StringComparison.Ordinal) ? text["node/".Length..] : text : null;
+        var asked = NodeAsked(parsed);
         if (IsSaved(parsed))
         {
             progress("reading the saved rules");
             return [Saved(cluster, asked)];
+        }
+
+        if (place?.Node is { } on && asked is not null && on != asked)
+        {
+            throw new OperatorException($"{place.Name} is on {on}, and --node says {asked}; leave one of them out.", ExitCode.Usage);
         }
 
         var nodes = scene.Places.Where(p => p.Kind == PlaceKind.Node && (place is null || p.Node == (place.Node ?? asked)) && (asked is null || p.Node == asked)).ToList();
@@ -158,26 +166,49 @@ internal sealed class RuleSettings
             ?? (cluster?.Nodes is [var only] ? only.Metadata.Name : null);
     }
 
-    /// <summary>The Service that <c>svc/NAME</c>, <c>svc/NAMESPACE/NAME</c> or either with <c>:PORT</c> means.</summary>
+    /// <summary>The Service that <c>svc/NAME</c>, <c>svc/NAMESPACE/NAME</c> or either with <c>:PORT</c> means, by the port's number or name.</summary>
+    /// <returns>The Service; the port's number, null when none was asked for; and the port itself where it was asked for by its name.</returns>
     /// <exception cref="OperatorException">It means none.</exception>
-    public static (Service Service, ushort? Port) FindService(ClusterSnapshot cluster, string text, string ns)
+    public static (Service Service, ushort? Port, ServicePort? Named) FindService(ClusterSnapshot cluster, string text, string ns)
     {
-        var rest = text.StartsWith("svc/", StringComparison.Ordinal) ? text["svc/".Length..] : text.StartsWith("service/", StringComparison.Ordinal) ? text["service/".Length..] : text;
-        ushort? port = null;
-        if (rest.LastIndexOf(':') is >= 0 and var colon)
+        var words = text.Split('/');
+        var own = words[0] is "svc" or "service" or "services" && words.Length > 1 ? words[1..] : words;
+        var colon = own[^1].IndexOf(':');
+        var port = colon < 0 ? null : own[^1][(colon + 1)..];
+        var name = colon < 0 ? own[^1] : own[^1][..colon];
+        if (own.Length > 2 || name.Length == 0 || own[0].Length == 0)
         {
-            port = ushort.TryParse(rest.AsSpan(colon + 1), System.Globalization.NumberStyles.None, null, out var number) && number > 0 ? number
-                : throw new OperatorException($"'{rest[(colon + 1)..]}' in '{text}' is no port.", ExitCode.Usage);
-            rest = rest[..colon];
+            throw new OperatorException($"'{text}' is no Service; give svc/NAME, svc/NAMESPACE/NAME, or either with :PORT.", ExitCode.Usage);
         }
 
-        var (space, name) = rest.Split('/') is [var first, var second] ? (first, second) : (ns, rest);
-        if (cluster.FindService(space, name) is { } service)
+        var space = own.Length == 2 ? own[0] : ns;
+        if (cluster.FindService(space, name) is not { } service)
         {
-            return (service, port);
+            // pod/ubuntu would be a Service of namespace pod.
+            if (own.Length == 2 && own.Length == words.Length && space is "pod" or "pods" or "po" or "node" or "nodes" or "deploy" or "deployment" or "ds" or "sts" or "rs" or "job" or "ep" or "endpoints")
+            {
+                throw new OperatorException($"'{text}' is no Service; give svc/NAME, svc/NAMESPACE/NAME, or either with :PORT.", ExitCode.Usage);
+            }
+
+            var near = ServiceMeaning.NearestServices(cluster, space, name);
+            throw new OperatorException($"There is no service {name} in namespace {space}.{(near.IsEmpty ? "" : $" The nearest: {string.Join(", ", near.Select(n => $"svc/{n.Service.Namespace}/{n.Service.Name}"))}.")}", ExitCode.Usage);
         }
 
-        var near = ServiceMeaning.NearestServices(cluster, space, name);
-        throw new OperatorException($"There is no service {name} in namespace {space}.{(near.IsEmpty ? "" : $" The nearest: {string.Join(", ", near.Select(n => $"svc/{n.Service.Namespace}/{n.Service.Name}"))}.")}", ExitCode.Usage);
+        if (port is null)
+        {
+            return (service, null, null);
+        }
+
+        if (ushort.TryParse(port, System.Globalization.NumberStyles.None, null, out var number) && number > 0)
+        {
+            return (service, number, null);
+        }
+
+        return service.Spec.Ports.FirstOrDefault(p => p.Name == port && port.Length > 0) is { } named ? (service, (ushort)named.Port, named)
+            : throw new OperatorException($"'{port}' in '{text}' is no port of it; it has {PortsOf(service)}.", ExitCode.Usage);
     }
+
+    /// <summary>A Service's ports, in words: <c>53/UDP (dns), 53/TCP (dns-tcp)</c>.</summary>
+    public static string PortsOf(Service service) => service.Spec.Ports.IsEmpty ? "none"
+        : string.Join(", ", service.Spec.Ports.Select(p => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{p.Port}/{p.Protocol}{(string.IsNullOrEmpty(p.Name) ? "" : $" ({p.Name})")}")));
 }

@@ -5,6 +5,7 @@ using System.Text;
 using TraceProbe.Cli.Output;
 using TraceProbe.Core.Checks;
 using TraceProbe.Core.Cluster;
+using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Node;
 using TraceProbe.Core.Rules;
@@ -27,8 +28,9 @@ internal static class RulesCommand
 
     private static Verb Walk()
     {
-        var from = new Option<string>("--from", "-f") { Description = "Who sends it: pod/NAME, pod/NAMESPACE/NAME, node, outside, ADDRESS or ADDRESS:PORT.", HelpName = "WHO", DefaultValueFactory = _ => "outside" };
+        var from = new Option<string>("--from", "-f") { Description = "Who sends it: pod/NAME, pod/NAMESPACE/NAME, deploy/NAME, node, node/NAME, outside, ADDRESS or ADDRESS:PORT.", HelpName = "WHO", DefaultValueFactory = _ => "outside" };
         var to = new Option<string>("--to") { Description = "ADDRESS:PORT, svc/NAME:PORT or svc/NAMESPACE/NAME:PORT; TCP, or as /udp or /sctp behind it says.", HelpName = "WHERE", Required = true };
+        var six = new Option<bool>("--ipv6", "-6") { Description = "To the IPv6 address of a Service that has both." };
         var inside = new Option<string?>("--in-interface", "-i") { Description = "The interface it comes in by; the one that leads back to its sender without it.", HelpName = "DEVICE" };
         var mark = new Option<string?>("--mark") { Description = "The mark it comes with, such as 0x4000.", HelpName = "MARK" };
         var reply = new Option<bool>("--reply") { Description = "Walk the answer of each way too." };
@@ -50,6 +52,7 @@ internal static class RulesCommand
         };
         command.Options.Add(from);
         command.Options.Add(to);
+        command.Options.Add(six);
         command.Options.Add(inside);
         command.Options.Add(mark);
         command.Options.Add(reply);
@@ -61,9 +64,12 @@ internal static class RulesCommand
             using var progress = new SlowProgress();
             var scene = settings.SceneOf(parsed);
             var cluster = scene.ReadObjects();
-            var (destination, protocol) = Destination(parsed.GetRequiredValue(to), cluster, settings.NamespaceOf(parsed));
-            var sender = Sender(parsed.GetRequiredValue(from), cluster, settings.NamespaceOf(parsed), destination.Address.IsIPv4);
-            var place = sender.Pod?.Spec.NodeName is { } own && !settings.IsSaved(parsed) ? scene.Places.FirstOrDefault(p => p.Node == own) : null;
+            var who = parsed.GetRequiredValue(from);
+            var isIPv6 = parsed.GetValue(six) ? true : AddressPort.TryParse(who, out var both) ? !both.Address.IsIPv4 : IpAddress.TryParse(who, null, out var alone) ? !alone.IsIPv4 : (bool?)null;
+            var (destination, protocol) = Destination(parsed.GetRequiredValue(to), cluster, settings.NamespaceOf(parsed), isIPv6);
+            var sender = Sender(who, cluster, settings.NamespaceOf(parsed), destination.Address.IsIPv4);
+            // Asked of another node, it is what comes in there from the sender's.
+            var place = (sender.Node ?? (sender.Source is null ? NodeAt(cluster, destination.Address) : null)) is { } own && !settings.IsSaved(parsed) && settings.NodeAsked(parsed) is null ? scene.Places.FirstOrDefault(p => p.Node == own) : null;
             var nodes = settings.Read(parsed, scene, cluster, place, progress.Doing);
             if (nodes is not [var node])
             {
@@ -97,10 +103,11 @@ internal static class RulesCommand
             foreach (var node in settings.Read(parsed, scene, cluster, null, progress.Doing))
             {
                 page.Paragraph(node.Name ?? "the node", 0, Ink.Bold);
-                foreach (var family in node.Families)
+                var modes = node.Families.Select(f => CheckedFamily.Of(f).Describe()).ToList();
+                foreach (var (family, mode) in node.Families.Zip(modes))
                 {
                     known &= family.Mode != ProxyMode.Unknown;
-                    page.Row(2, new Cell(family.IsIPv6 ? "IPv6" : "IPv4", 4, Ink.Dim), new Cell(CheckedFamily.Of(family).Describe(), 10), new Cell(Evidence(family)));
+                    page.Row(2, new Cell(family.IsIPv6 ? "IPv6" : "IPv4", 4, Ink.Dim), new Cell(mode, Math.Max(10, modes.Max(m => m.Length))), new Cell(Evidence(family)));
                 }
 
                 foreach (var unread in node.Unread)
@@ -130,40 +137,65 @@ internal static class RulesCommand
     }
 
     /// <summary>Who sends a packet.</summary>
-    private sealed record Who(Origin Origin, AddressPort? Source, Pod? Pod);
+    /// <param name="Origin">What kind of sender.</param>
+    /// <param name="Source">The address, and the port when it was given; null for any of that kind.</param>
+    /// <param name="Words">The sender in words; null when only the address is known.</param>
+    /// <param name="Node">The node that it is on; null when not known.</param>
+    private sealed record Who(Origin Origin, AddressPort? Source, string? Words = null, string? Node = null);
 
     private static Who Sender(string text, ClusterSnapshot? cluster, string ns, bool ipv4)
     {
         if (text is "node" or "outside")
         {
-            return new Who(text == "node" ? Origin.Node : Origin.Outside, null, null);
+            return new Who(text == "node" ? Origin.Node : Origin.Outside, null);
         }
 
-        if (AddressPort.TryParse(text, out var both))
+        if (AddressPort.TryParse(text, out var both) || IpAddress.TryParse(text, null, out var address) && (both = new AddressPort(address, 0)) is var _)
         {
-            return new Who(Origin.Outside, both, null);
+            return cluster?.FindPodByAddress(both.Address) is { Spec.HostNetwork: false } owner ? Of(owner, both) : new Who(Origin.Outside, both, null, NodeAt(cluster, both.Address));
         }
 
-        if (IpAddress.TryParse(text, null, out var address))
+        var words = text.Split('/');
+        var isWorkload = Workloads.TryParse(text, ns, out var workload);
+        if (!isWorkload && words is not (["pod" or "pods" or "po", { Length: > 0 }] or ["pod" or "pods" or "po", { Length: > 0 }, { Length: > 0 }] or ["node", { Length: > 0 }]))
         {
-            return new Who(Origin.Outside, new AddressPort(address, 0), null);
+            throw new OperatorException($"'{text}' is nobody who sends; give pod/NAME, pod/NAMESPACE/NAME, deploy/NAME, node, node/NAME, outside, ADDRESS or ADDRESS:PORT.", ExitCode.Usage);
         }
 
-        if (!text.StartsWith("pod/", StringComparison.Ordinal))
+        if (cluster is null)
         {
-            throw new OperatorException($"'{text}' is nobody who sends; give pod/NAME, pod/NAMESPACE/NAME, node, outside, ADDRESS or ADDRESS:PORT.", ExitCode.Usage);
+            throw new OperatorException($"{(words[0] == "node" ? "Nodes" : "Pods")} are known by the cluster's objects: reach it with --kubeconfig, or give them with --cluster, or the address with --from.", ExitCode.Usage);
         }
 
-        var (space, name) = text["pod/".Length..].Split('/') is [var first, var second] ? (first, second) : (ns, text["pod/".Length..]);
-        var pod = cluster?.FindPod(space, name) ?? throw new OperatorException(cluster is null
-            ? "Pods are known by the cluster's objects: reach it with --kubeconfig, or give them with --cluster, or the pod's address with --from."
-            : $"There is no pod {name} in namespace {space}.", ExitCode.Usage);
+        if (words[0] == "node")
+        {
+            var node = cluster.FindNode(words[1]) ?? throw Unknown("node", words[1], cluster.Nodes.Select(n => n.Metadata.Name), "");
+            return new Who(Origin.Outside, new AddressPort(AddressesOf(node).Where(a => a.IsIPv4 == ipv4).Select(a => (IpAddress?)a).FirstOrDefault()
+                ?? throw new OperatorException($"Node {words[1]} has no {(ipv4 ? "IPv4" : "IPv6")} address.", ExitCode.Usage), 0), $"node {words[1]}", words[1]);
+        }
+
+        var space = words.Length == 3 ? words[1] : ns;
+        var pod = isWorkload ? Workloads.PodsOf(cluster, workload!).OrderByDescending(p => p.IsReady).ThenBy(p => p.Metadata.Name, StringComparer.Ordinal).FirstOrDefault()
+                ?? throw Unknown(words[0], workload!.Name, Workloads.Names(cluster, workload.Kind, workload.Namespace), $" with pods in namespace {workload.Namespace}")
+            : cluster.FindPod(space, words[^1]) ?? throw Unknown("pod", words[^1], cluster.Pods.Where(p => p.Metadata.Namespace == space).Select(p => p.Metadata.Name), $" in namespace {space}");
         var own = pod.Status.PodIPs.Select(i => (string?)i.Ip).Append(pod.Status.PodIP).Select(t => IpAddress.TryParse(t, null, out var a) ? a : (IpAddress?)null).FirstOrDefault(a => a?.IsIPv4 == ipv4);
-        return own is { } known ? new Who(pod.Spec.HostNetwork ? Origin.Node : Origin.Pod, new AddressPort(known, 0), pod)
-            : throw new OperatorException($"Pod {space}/{name} has no {(ipv4 ? "IPv4" : "IPv6")} address.", ExitCode.Usage);
+        return own is { } known ? Of(pod, new AddressPort(known, 0))
+            : throw new OperatorException($"Pod {pod.Metadata.Namespace}/{pod.Metadata.Name} has no {(ipv4 ? "IPv4" : "IPv6")} address.", ExitCode.Usage);
+
+        static Who Of(Pod pod, AddressPort source) => new(pod.Spec.HostNetwork ? Origin.Node : Origin.Pod, source, $"pod {pod.Metadata.Namespace}/{pod.Metadata.Name}", pod.Spec.NodeName);
     }
 
-    private static (AddressPort Destination, IpProtocol Protocol) Destination(string text, ClusterSnapshot? cluster, string ns)
+    private static string? NodeAt(ClusterSnapshot? cluster, IpAddress address) => cluster?.Nodes.FirstOrDefault(n => AddressesOf(n).Contains(address))?.Metadata.Name;
+
+    private static IEnumerable<IpAddress> AddressesOf(Core.Cluster.Node node) => node.Status.Addresses.Select(a => IpAddress.TryParse(a.Address, null, out var address) ? address : (IpAddress?)null).OfType<IpAddress>();
+
+    private static OperatorException Unknown(string kind, string name, IEnumerable<string> known, string where)
+    {
+        var near = NearestNames.Of(name, known);
+        return new OperatorException($"There is no {kind} {name}{where}.{(near.IsEmpty ? "" : $" The nearest: {string.Join(", ", near.Select(n => $"{kind}/{n}"))}.")}", ExitCode.Usage);
+    }
+
+    private static (AddressPort Destination, IpProtocol Protocol) Destination(string text, ClusterSnapshot? cluster, string ns, bool? ipv6)
     {
         var (rest, protocol) = text switch
         {
@@ -177,21 +209,37 @@ internal static class RulesCommand
             return (address, protocol == IpProtocol.None ? IpProtocol.Tcp : protocol);
         }
 
-        if (!rest.StartsWith("svc/", StringComparison.Ordinal))
+        if (IpAddress.TryParse(rest, null, out var alone))
         {
-            throw new OperatorException($"'{text}' is no destination; give ADDRESS:PORT, ADDRESS:PORT/udp or svc/NAME:PORT.", ExitCode.Usage);
+            throw new OperatorException($"'{text}' has no port; give {(alone.IsIPv4 ? rest : $"[{rest}]")}:PORT.", ExitCode.Usage);
         }
 
-        var (service, port) = RuleSettings.FindService(cluster ?? throw new OperatorException("Services are known by the cluster's objects: give them with --cluster, or the address with --to.", ExitCode.Usage), rest, ns);
-        var wanted = service.Spec.Ports.Where(p => (port is null || p.Port == port) && (protocol == IpProtocol.None || ServiceMeaning.ProtocolOf(p) == protocol)).ToList();
-        if (wanted.Count == 0 && port is null || wanted.Count > 1 && port is null)
+        // 10.96.0.10:99999 and 10.96.0.10:53/icmp are no Services.
+        if (rest.Length == 0 || rest[0] == '[' || rest.IndexOfAny([':', '/']) is > 0 and var end && IpAddress.TryParse(rest[..end], null, out _))
         {
-            throw new OperatorException($"Say which port of {service.Ref}: it has {string.Join(", ", service.Spec.Ports.Select(p => string.Create(CultureInfo.InvariantCulture, $"{p.Port}/{p.Protocol}")))}.", ExitCode.Usage);
+            throw new OperatorException($"'{text}' is no destination; give ADDRESS:PORT, [ADDRESS]:PORT for IPv6, or svc/NAME:PORT, with /udp or /sctp behind it for another protocol than TCP.", ExitCode.Usage);
+        }
+
+        var (service, port, named) = RuleSettings.FindService(cluster ?? throw new OperatorException("Services are known by the cluster's objects: give them with --cluster, or the address with --to.", ExitCode.Usage), rest, ns);
+        var wanted = service.Spec.Ports.Where(p => (named is null || p == named) && (port is null || p.Port == port) && (protocol == IpProtocol.None || ServiceMeaning.ProtocolOf(p) == protocol)).ToList();
+        if (port is null && wanted.Count != 1)
+        {
+            throw new OperatorException($"Say which port of {service.Ref}: it has {RuleSettings.PortsOf(service)}.", ExitCode.Usage);
+        }
+
+        if (wanted.Count == 0)
+        {
+            CommandLine.Tell($"traceprobe: {service.Ref} has no such port, the packet is walked all the same; it has {RuleSettings.PortsOf(service)}.");
         }
 
         var addresses = ServiceMeaning.ClusterAddresses(service);
-        return addresses.IsEmpty ? throw new OperatorException($"{service.Ref} has no cluster address; walk to the address of one of its pods.", ExitCode.Usage)
-            : (new AddressPort(addresses[0], port ?? (ushort)wanted[0].Port), wanted.Count > 0 ? ServiceMeaning.ProtocolOf(wanted[0]) : protocol == IpProtocol.None ? IpProtocol.Tcp : protocol);
+        if (addresses.IsEmpty)
+        {
+            throw new OperatorException($"{service.Ref} has no cluster address; walk to the address of one of its pods.", ExitCode.Usage);
+        }
+
+        return (new AddressPort(addresses.FirstOrDefault(a => a.IsIPv4 != ipv6, addresses[0]), port ?? (ushort)wanted[0].Port),
+            wanted.Count > 0 ? ServiceMeaning.ProtocolOf(wanted[0]) : protocol == IpProtocol.None ? IpProtocol.Tcp : protocol);
     }
 
     private static (VirtualPacket Packet, string Words) Packet(Who who, Vantage vantage, AddressPort to, IpProtocol protocol)
@@ -212,7 +260,7 @@ internal static class RulesCommand
         var origin = vantage.IsOwn(source.Address) ? Origin.Node : who.Origin;
         var made = vantage.PacketFrom(origin, source.Address, to, protocol);
         return (source.Port == 0 ? made : made with { Tuple = made.Tuple with { Source = source } },
-            who.Pod is { } pod ? $"pod {pod.Metadata.Namespace}/{pod.Metadata.Name}" : origin == Origin.Node ? vantage.Words : source.Address.ToString());
+            origin == Origin.Node && who.Origin != Origin.Node ? vantage.Words : who.Words ?? source.Address.ToString());
     }
 
     private static uint MarkOf(string text)

@@ -136,6 +136,8 @@ internal static class JunitReport
         xml.WriteEndElement();
     }
 
-    // XML has no way to write most control characters, and rules from a dump may hold any.
-    private static string Legal(string text) => text.All(c => XmlConvert.IsXmlChar(c)) ? text : string.Concat(text.Select(c => XmlConvert.IsXmlChar(c) ? c : '\ufffd'));
+    // XML has no way to write most control characters, and rules from a dump may hold any. Those that it has a way for are for terminals only.
+    private static string Legal(string text) => text.All(IsLegal) ? text : string.Concat(text.Select(c => IsLegal(c) ? c : '\ufffd'));
+
+    private static bool IsLegal(char c) => XmlConvert.IsXmlChar(c) && (!char.IsControl(c) || c is '\n' or '\t');
 }

@@ -27,14 +27,17 @@ public sealed partial class RuleCheck
 
         public string Postrouting => IsNftables ? "masquerading" : "KUBE-POSTROUTING";
 
-        public string Entry(bool isNodePort) => (rules.Mode, isNodePort) switch
+        public string Entry(bool isNodePort, bool fromNode) => (rules.Mode, isNodePort) switch
         {
             (ProxyMode.Nftables, false) => $"{_table} @service-ips",
             (ProxyMode.Nftables, true) => $"{_table} @service-nodeports",
-            (ProxyMode.Userspace, _) => "nat KUBE-PORTALS-CONTAINER",
+            (ProxyMode.Userspace, _) => $"nat {Portal(isNodePort, fromNode)}",
             (_, true) => "nat KUBE-NODEPORTS",
             _ => "nat KUBE-SERVICES",
         };
+
+        // pkg/proxy/userspace/proxier.go: of the node's own packets and of those that come in.
+        public static string Portal(bool isNodePort, bool fromNode) => $"KUBE-{(isNodePort ? "NODEPORT" : "PORTALS")}-{(fromNode ? "HOST" : "CONTAINER")}";
 
         public static string EndpointChain(Subject subject, AddressPort endpoint) => ProxyRules.EndpointChainName(subject.FullName, subject.Port.Name, subject.Protocol, endpoint);
 
@@ -48,6 +51,12 @@ public sealed partial class RuleCheck
                 return isNodePort
                     ? Missing("@service-nodeports", string.Create(CultureInfo.InvariantCulture, $"{protocol} . {one.To.Port} : goto {leads}"))
                     : Missing("@service-ips", string.Create(CultureInfo.InvariantCulture, $"{one.To.Address} . {protocol} . {one.To.Port} : goto {leads}"));
+            }
+
+            if (rules.Mode == ProxyMode.Userspace)
+            {
+                return Missing(Portal(isNodePort, one.Packet.FromNode), string.Create(CultureInfo.InvariantCulture,
+                    $"{(isNodePort ? "" : $"-d {Host(one.To.Address)} ")}-p {protocol} -m comment --comment \"{subject.FullName}:{subject.Port.Name}\" -m {protocol} --dport {one.To.Port} -j {(one.Packet.FromNode ? "DNAT --to-destination …" : "REDIRECT --to-ports …")}"));
             }
 
             var hash = ProxyRules.ServiceChainName(subject.FullName, subject.Port.Name, subject.Protocol)["KUBE-SVC-".Length..];

@@ -3,6 +3,7 @@ using System.Globalization;
 using TraceProbe.Core.Cluster;
 using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Net;
+using TraceProbe.Core.Node;
 using TraceProbe.Core.Rules;
 
 namespace TraceProbe.Core.Checks;
@@ -45,8 +46,9 @@ public sealed partial class RuleCheck
 
             // 3. The rule for this address and port.
             var isNodePort = one.Kind == ServiceAddressKind.NodePort;
-            var entries = Entries.For(one.To, subject.Protocol, isNodePort).Where(e => e.Kind is ProxyChain.Entry or ProxyChain.Portal).ToList();
-            var place = Names.Entry(isNodePort);
+            var entries = Entries.For(one.To, subject.Protocol, isNodePort).Where(e => e.Kind is ProxyChain.Entry or ProxyChain.Portal
+                && (rules.Mode != ProxyMode.Userspace || e.Rule.Chain == RuleNames.Portal(isNodePort, fromNode))).ToList();
+            var place = Names.Entry(isNodePort, fromNode);
             if (entries.Count == 0)
             {
                 return isNodePort && !Entries.All.Any(e => e.Address is null && e.Kind is ProxyChain.Entry or ProxyChain.Portal)

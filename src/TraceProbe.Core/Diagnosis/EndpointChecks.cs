@@ -16,7 +16,18 @@ internal static class EndpointChecks
             return null;
         }
 
+        // Not read is not empty.
+        if (!cluster.IsRead("endpointslices"))
+        {
+            return null;
+        }
+
         var name = $"service {service.Metadata.Namespace}/{service.Metadata.Name}";
+        if (!cluster.IsRead("pods"))
+        {
+            return new Finding(FailureClass.NoReadyEndpoints, $"{name} has no ready endpoint; why, its pods would tell, which were not read.") { Objects = [service.Ref] };
+        }
+
         if (service.Spec.Selector.IsEmpty)
         {
             return new Finding(FailureClass.NoReadyEndpoints, $"{name} has no selector, and no EndpointSlice gives it a ready endpoint.") { Objects = [service.Ref] };

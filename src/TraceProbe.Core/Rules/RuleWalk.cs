@@ -1110,7 +1110,14 @@ public sealed class RuleWalk
             }
 
             var back = packet.Routes?.Lookup(packet.Tuple.Source.Address);
-            return back is { Via: null, Source: { } source } ? source : ipv4 ? IpAddress.IPv4Any : IpAddress.IPv6Any;
+            if (back is { Via: null, Source: { } source })
+            {
+                return source;
+            }
+
+            // Routes of IPv6 name no source: it is the device's first address beyond fe80::/10 (nf_nat_redirect_ipv6).
+            return back is { Via: null, Device: { } device } && !ipv4 && packet.Routes!.Routes.FirstOrDefault(r => r.Type == "local" && r.Device == device && !r.Prefix.Address.IsIPv4 && r.Prefix.Address.High >> 54 != 0x3fa) is { } own
+                ? own.Prefix.Address : ipv4 ? IpAddress.IPv4Any : IpAddress.IPv6Any;
         }
 
         // Whether the rule holds from the condition that the packet stands at: as far as the statement at 'effect' when that is not 0, because a
