@@ -69,11 +69,11 @@ public sealed class RuleFiles
             {
                 throw new IOException("A file without a name was given.");
             }
-            else if (Text(path) is var text && !files.Add(path, text, fromFolder: false))
+            else if (Text(path) is var text && (path == "-" ? "standard input" : path) is var name && !files.Add(name, text, fromFolder: false))
             {
-                throw new FormatException(text.AsSpan().TrimStart() is { IsEmpty: true } ? $"{path} is empty."
-                    : text.AsSpan().TrimStart().StartsWith("table ") ? $"{path} is what 'nft list ruleset' prints for people; 'nft -j list ruleset' prints the same to be read."
-                    : $"{path} is no dump of rules: it is not what iptables-save, 'nft -j list ruleset', 'ipvsadm -Sn', 'ipset save', 'ip route show table all' or 'ip rule' prints.");
+                throw new FormatException(text.AsSpan().TrimStart() is { IsEmpty: true } ? $"{name} is empty."
+                    : text.AsSpan().TrimStart().StartsWith("table ") ? $"{name} is what 'nft list ruleset' prints for people; 'nft -j list ruleset' prints the same to be read."
+                    : $"{name} is no dump of rules: it is not what iptables-save, 'nft -j list ruleset', 'ipvsadm -Sn', 'ipset save', 'ip route show table all' or 'ip rule' prints.");
             }
         }
 
@@ -88,6 +88,11 @@ public sealed class RuleFiles
         {
             // Objects and counters of a large cluster are a hundred times the rules.
             var name = Path.GetFileName(path);
+            if (!IsRegular(path))
+            {
+                continue;
+            }
+
             if (name.Contains("tables", StringComparison.Ordinal) || name.Contains("nft", StringComparison.Ordinal)
                 || name.Contains("route", StringComparison.Ordinal) || name.Contains("rule", StringComparison.Ordinal) || name.Contains("ipvs", StringComparison.Ordinal) || name.Contains("ipset", StringComparison.Ordinal))
             {
@@ -99,6 +104,17 @@ public sealed class RuleFiles
         {
             throw new FormatException($"The folder {folder} holds no dump of rules: no file with 'tables', 'nft', 'ipvs', 'ipset', 'rule' or 'route' in its name is what one of these tools prints.");
         }
+    }
+
+    // Whoever reads a pipe or a terminal that lies in a folder may wait for ever.
+    private static unsafe bool IsRegular(string path)
+    {
+        const int currentFolder = -100; // AT_FDCWD
+        const uint type = 1; // STATX_TYPE
+        const int modeAt = 28, kinds = 0xf000, regular = 0x8000; // stx_mode; S_IFMT and S_IFREG
+        var buffer = stackalloc byte[256];
+        // What cannot be looked at is told by its reading.
+        return Libc.statx(currentFolder, path, 0, type, buffer) != 0 || (*(ushort*)(buffer + modeAt) & kinds) == regular;
     }
 
     private bool Add(string path, string text, bool fromFolder)
@@ -161,7 +177,7 @@ public sealed class RuleFiles
             return false;
         }
 
-        _routes.AddRange(text.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
+        AddRoutes(path, text);
         return true;
     }
 
@@ -190,6 +206,26 @@ public sealed class RuleFiles
         else if (Counts(set) && !Counts(_tables[same].Set))
         {
             _tables[same] = (path, set);
+        }
+    }
+
+    private void AddRoutes(string path, string text)
+    {
+        var number = 0;
+        foreach (var line in text.Split('\n'))
+        {
+            number++;
+            var words = line.Trim();
+            // The further ways of a route stand on lines of their own.
+            if (words.Length > 0 && !words.StartsWith("nexthop ", StringComparison.Ordinal))
+            {
+                if (RouteTable.Parse([words]).Routes.IsEmpty)
+                {
+                    throw new FormatException(string.Create(CultureInfo.InvariantCulture, $"{path}: line {number}: this is no route: {(words.Length > 200 ? $"{words[..200]}…" : words)}"));
+                }
+
+                _routes.Add(words);
+            }
         }
     }
 
@@ -260,7 +296,8 @@ public sealed class RuleFiles
     {
         var end = text.IndexOf('\n');
         var line = end < 0 ? text : text[..end];
-        return line.Contains(" dev ", StringComparison.Ordinal) && RouteTable.Parse([line.ToString()]).Routes.Length == 1
+        // One of several ways has no device of its own.
+        return (line.Contains(" dev ", StringComparison.Ordinal) || line.StartsWith("default ")) && RouteTable.Parse([line.ToString()]).Routes.Length == 1
             || line.StartsWith("unreachable ") || line.StartsWith("blackhole ") || line.StartsWith("prohibit ");
     }
 

@@ -67,13 +67,14 @@ public sealed class CheckTests : IDisposable
                     Ports = [new Core.Checks.CheckedPort(new Core.Cluster.ObjectRef("service", "a", "b"), "80/TCP", null, 0, Core.Checks.CheckStatus.Undetermined, [Core.Diagnosis.FailureClass.Undetermined])],
                     Findings =
                     [
-                        new Core.Checks.CheckFinding { Class = Core.Diagnosis.FailureClass.Undetermined, Status = Core.Checks.CheckStatus.Undetermined, Ports = ["a/b 80/TCP"], Sentence = "]]> <x a=\"\u0001\u001b[31m\uffff" },
+                        new Core.Checks.CheckFinding { Class = Core.Diagnosis.FailureClass.Undetermined, Status = Core.Checks.CheckStatus.Undetermined, Ports = ["a/b 80/TCP"], Sentence = "]]> <x a=\"\u0001\u001b[31m\u009b31m\uffff" },
                     ],
                 },
             ],
         };
         var xml = System.Text.Encoding.UTF8.GetString(Output.JunitReport.Write(report, DateTimeOffset.UnixEpoch));
         Valid(xml).SelectNodes("//error")!.Count.ShouldBe(1);
+        xml.ShouldNotContain('\u009b');
     }
 
     [Fact]
@@ -139,6 +140,18 @@ public sealed class CheckTests : IDisposable
         ((string?)walk["outcome"]).ShouldBe("Translated");
         walk["ways"]!.AsArray().Count.ShouldBe(2);
         walk["ways"]![0]!["steps"]!.AsArray().Select(s => (string?)s!["rule"]!["table"]).ShouldContain("nat");
+    }
+
+    [Fact]
+    public async Task HostileRules_NeitherPaintNorFloodTheTerminal()
+    {
+        var dump = Path.Combine(_folder, "hostile.txt");
+        File.WriteAllText(dump, $"*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -m comment --comment \"\e[31m\u009b\a\u202e{new string('x', 1_000_000)}\" -j ACCEPT\nCOMMIT\n");
+        var (exit, output, _) = await Run(["rules", "walk", "--to", "10.96.0.10:53", "--rules", dump]);
+        exit.ShouldBe(0);
+        output.ShouldContain("\\x1b[31m\\x9b\\x07\\u202exxx");
+        output.ShouldNotContain("\e");
+        output.Length.ShouldBeLessThan(10_000);
     }
 
     [Theory]

@@ -101,6 +101,36 @@ public sealed class RuleFilesTests : IDisposable
     }
 
     [Fact]
+    public void AddressOfTheOtherFamily_IsRefusedWithItsLine()
+    {
+        var path = Write("rules", Plain.Replace("-A PREROUTING", "-A PREROUTING -d fd00::1/128 -j ACCEPT\n-A PREROUTING", StringComparison.Ordinal));
+        Should.Throw<FormatException>(() => RuleFiles.Read([path])).Message.ShouldBe($"{path}: Line 5 of the rule dump: fd00::1/128 is no address of IPv4, whose rules these are: -A PREROUTING -d fd00::1/128 -j ACCEPT");
+    }
+
+    [Fact]
+    public void LineThatIsNoRoute_IsRefusedAndNotPassedOver()
+    {
+        var rules = Write("rules", Plain);
+        var routes = Write("routes", "default via 172.30.0.254 dev eth0\n10.0.0.0/99 dev eth0\n");
+        Should.Throw<FormatException>(() => RuleFiles.Read([rules, routes])).Message.ShouldBe($"{routes}: line 2: this is no route: 10.0.0.0/99 dev eth0");
+        // A route of several ways goes over several lines.
+        RuleFiles.Read([rules, Write("routes", "default proto static metric 5 \n\tnexthop via 172.30.0.1 dev eth0 weight 1 \n\tnexthop via 172.30.0.2 dev eth0 weight 1 \n172.30.0.0/24 dev eth0\n")])
+            .Routes.ShouldNotBeNull();
+    }
+
+    [Fact]
+    public void PipeInAFolder_IsNotWaitedFor()
+    {
+        Write("iptables-save.txt", Plain);
+        using (var made = System.Diagnostics.Process.Start("mkfifo", Path.Combine(_folder, "nft-pipe")))
+        {
+            made.WaitForExit(TimeSpan.FromSeconds(10)).ShouldBeTrue();
+        }
+
+        RuleFiles.Read([_folder]).Sets.ShouldHaveSingleItem();
+    }
+
+    [Fact]
     public void RoutesAlone_AreNoRules()
         => Should.Throw<FormatException>(() => RuleFiles.Read([Write("routes", "default via 172.30.0.254 dev eth0\n")])).Message.ShouldContain("iptables-save");
 

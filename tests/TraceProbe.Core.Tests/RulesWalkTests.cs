@@ -37,6 +37,38 @@ public sealed class RulesWalkTests
     private static WalkResult Walk(string rules, VirtualPacket? packet = null) => RuleWalk.Run([Set(rules)], packet ?? FromPod);
 
     [Fact]
+    public void RulesThatSampleForALog_DoNotSplitThePacket()
+    {
+        var result = Walk(string.Concat(Enumerable.Repeat("nat: -A PREROUTING -m statistic --mode random --probability 0.5 -j LOG\n", 500)) + "nat: -A PREROUTING -p tcp -j DNAT --to-destination 10.244.1.9:80");
+        result.Branches.ShouldHaveSingleItem().Backend.ShouldBe(AddressPort.Parse("10.244.1.9:80"));
+    }
+
+    [Theory]
+    [InlineData("nat: -A PREROUTING -m statistic --mode random --probability 0.5 -j MARK --set-xmark 0x1/0x1\n", 20_000)]
+    [InlineData("nat: -A PREROUTING -m statistic --mode random --probability 0.5 -j MARK --set-xmark 0x1/0x1\n", 40)]
+    public void MoreDiceThanAnybodyCanFollow_AreGivenUpAndSaidSo(string rule, int count)
+    {
+        var result = Walk(string.Concat(Enumerable.Repeat(rule, count)));
+        result.Outcome.ShouldBe(WalkOutcome.Undecided);
+        result.Unknowns.ShouldHaveSingleItem().ShouldContain("given up");
+        result.Branches.Sum(b => (long)b.Steps.Length).ShouldBeLessThan(2_000_000);
+    }
+
+    [Fact]
+    public void ChainsThatCallTheNextOneTwice_AreGivenUpAndSaidSo()
+    {
+        var rules = new StringBuilder("nat: -A PREROUTING -j C1\n");
+        for (var i = 1; i < 40; i++)
+        {
+            rules.Append($"nat: -A C{i} -j C{i + 1}\nnat: -A C{i} -j C{i + 1}\n");
+        }
+
+        var result = Walk(rules.Append("nat: -A C40 -p udp -j ACCEPT").ToString());
+        result.Outcome.ShouldBe(WalkOutcome.Undecided);
+        result.Unknowns.ShouldHaveSingleItem().ShouldContain("given up");
+    }
+
+    [Fact]
     public void NoRules_LeaveThePacketAsItIs()
     {
         var result = RuleWalk.Run([], FromPod);

@@ -34,7 +34,7 @@ internal static class RulesCommand
         var inside = new Option<string?>("--in-interface", "-i") { Description = "The interface it comes in by; the one that leads back to its sender without it.", HelpName = "DEVICE" };
         var mark = new Option<string?>("--mark") { Description = "The mark it comes with, such as 0x4000.", HelpName = "MARK" };
         var reply = new Option<bool>("--reply") { Description = "Walk the answer of each way too." };
-        var every = new Option<bool>("--every") { Description = "Show every way when there are many." };
+        var every = new Option<bool>("--every") { Description = "Show every way, and every rule of it, when there are many." };
         var json = new Option<string>("--output", "-o") { Description = "text or json (see walk.schema.json).", HelpName = "FORM", DefaultValueFactory = _ => "text" };
         json.AcceptOnlyFromAmong("text", "json");
         var settings = new RuleSettings();

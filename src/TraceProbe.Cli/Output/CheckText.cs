@@ -133,7 +133,7 @@ internal static class CheckText
         foreach (var rule in finding.Rules)
         {
             page.Row(2, new Cell(rule.IsMissing ? "missing" : "rule", label, Ink.Dim), new Cell($"{rule.Where}{Whose(rule)}"));
-            page.Verbatim(rule.Raw, 2 + label + 2, Ink.None);
+            page.Rule(rule.Raw, 2 + label + 2, Ink.None);
         }
 
         foreach (var evidence in finding.Evidence)

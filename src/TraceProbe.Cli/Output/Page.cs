@@ -56,6 +56,13 @@ internal sealed class Page(TextStyle style)
         Blank();
     }
 
+    /// <summary>A rule as it stands in a dump, on a line of its own; of one that is longer than people write, the beginning.</summary>
+    public void Rule(string raw, int indent, Ink ink)
+    {
+        const int most = 4000;
+        Verbatim(raw.Length <= most ? raw : $"{raw.AsSpan(0, most)}… ({raw.Length} characters)", indent, ink);
+    }
+
     /// <summary>Cells beside each other, two columns apart, each wrapped within itself.</summary>
     public void Row(int indent, params ReadOnlySpan<Cell> cells)
     {

@@ -9,6 +9,7 @@ namespace TraceProbe.Cli.Output;
 internal static class WalkText
 {
     private const int Many = 8;
+    private const int ManyRules = 200;
 
     /// <summary>The walk as text, ended by a line feed.</summary>
     /// <param name="report">The walk.</param>
@@ -22,11 +23,11 @@ internal static class WalkText
 
         // What all ways have in common is told once.
         var common = Common(report.Ways);
-        WriteSteps(page, report.Ways[0].Steps.AsSpan()[..common], 2);
+        WriteSteps(page, report.Ways[0].Steps.AsSpan()[..common], 2, every);
         var shown = every || report.Ways.Length <= Many ? report.Ways : report.Ways[..Many];
         foreach (var way in shown)
         {
-            WriteWay(page, way, common, report.Ways.Length == 1, 2);
+            WriteWay(page, way, common, report.Ways.Length == 1, 2, every);
         }
 
         if (shown.Length < report.Ways.Length)
@@ -58,7 +59,7 @@ internal static class WalkText
         return length;
     }
 
-    private static void WriteWay(Page page, WalkedWay way, int from, bool isOnly, int indent)
+    private static void WriteWay(Page page, WalkedWay way, int from, bool isOnly, int indent, bool every)
     {
         if (!isOnly)
         {
@@ -66,7 +67,7 @@ internal static class WalkText
             page.Paragraph(string.Create(CultureInfo.InvariantCulture, $"{way.Probability * 100:0.##} %"), indent, Ink.Bold);
         }
 
-        WriteSteps(page, way.Steps.AsSpan()[from..], indent);
+        WriteSteps(page, way.Steps.AsSpan()[from..], indent, every);
         var (words, ink) = way.Outcome switch
         {
             WalkOutcome.Translated => ($"goes to {way.Backend}{(way.Pod is { } pod ? $" (pod {pod.Namespace}/{pod.Name})" : "")}{(way.Masquerade ? ", with the node's address as its source" : "")}", Ink.Good),
@@ -79,14 +80,15 @@ internal static class WalkText
         foreach (var reply in way.Reply)
         {
             page.Row(indent, new Cell("<=", 2, Ink.Dim), new Cell("the answer:", 0, Ink.Dim));
-            WriteWay(page, reply, 0, isOnly: way.Reply.Length == 1, indent + 4);
+            WriteWay(page, reply, 0, isOnly: way.Reply.Length == 1, indent + 4, every);
         }
     }
 
-    private static void WriteSteps(Page page, ReadOnlySpan<WalkedStep> steps, int indent)
+    private static void WriteSteps(Page page, ReadOnlySpan<WalkedStep> steps, int indent, bool every)
     {
         Hook? before = null;
-        foreach (var step in steps)
+        var more = every ? 0 : Math.Max(0, steps.Length - ManyRules);
+        foreach (var step in steps[..^more])
         {
             if (step.Hook != before)
             {
@@ -98,7 +100,12 @@ internal static class WalkText
             var packets = rule.Packets is { } count ? string.Create(CultureInfo.InvariantCulture, $", {count:N0} {(count == 1 ? "packet" : "packets")}") : "";
             var owner = rule.Owner is { } name and not "kube-proxy" ? $", {name}" : "";
             page.Row(indent + 2, new Cell($"{rule.Where}{owner}{packets}: {step.Did}"));
-            page.Verbatim(rule.Raw, indent + 4, Ink.Dim);
+            page.Rule(rule.Raw, indent + 4, Ink.Dim);
+        }
+
+        if (more > 0)
+        {
+            page.Paragraph(string.Create(CultureInfo.InvariantCulture, $"and {more:N0} more rules, which --every shows"), indent + 2, Ink.Dim);
         }
     }
 

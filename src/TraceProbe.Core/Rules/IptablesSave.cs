@@ -26,7 +26,9 @@ public static class IptablesSave
     {
         ArgumentNullException.ThrowIfNull(text);
         ArgumentNullException.ThrowIfNull(tool);
-        var reader = new Reader(text);
+        var ipv6 = tool.Contains("ip6", StringComparison.Ordinal)
+            || text.AsSpan(0, Math.Min(text.Length, 200)).Contains("by ip6tables", StringComparison.Ordinal);
+        var reader = new Reader(text, ipv6);
         var number = 0;
         foreach (var line in text.AsSpan().EnumerateLines())
         {
@@ -36,8 +38,6 @@ public static class IptablesSave
         var tables = reader.Finish(number);
         var nft = tool.Contains("nft", StringComparison.Ordinal)
             || !tool.Contains("legacy", StringComparison.Ordinal) && text.AsSpan(0, Math.Min(text.Length, 200)).Contains("(nf_tables)", StringComparison.Ordinal);
-        var ipv6 = tool.Contains("ip6", StringComparison.Ordinal)
-            || text.AsSpan(0, Math.Min(text.Length, 200)).Contains("by ip6tables", StringComparison.Ordinal);
         return new RuleSet(nft ? RuleBackend.Nft : RuleBackend.Legacy, ipv6, tables) { Notes = reader.Notes };
     }
 
@@ -62,7 +62,7 @@ public static class IptablesSave
         _ => byte.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number != 0 ? (IpProtocol)number : null,
     };
 
-    private sealed class Reader(string text)
+    private sealed class Reader(string text, bool ipv6)
     {
         private static readonly RuleMatch Tcp = new RuleMatch.Protocol(IpProtocol.Tcp, false);
         private static readonly RuleMatch Udp = new RuleMatch.Protocol(IpProtocol.Udp, false);
@@ -321,6 +321,11 @@ public static class IptablesSave
                 }
 
                 throw Malformed(line, $"'{text}' is not an address prefix");
+            }
+
+            if (network.Address.IsIPv4 == ipv6)
+            {
+                throw Malformed(line, $"{network} is no address of IPv{(ipv6 ? 6 : 4)}, whose rules these are");
             }
 
             if (network.PrefixLength > 0 || not)

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Runtime.CompilerServices;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using TraceProbe.Core.Net;
@@ -25,7 +26,10 @@ namespace TraceProbe.Core.Rules;
 public sealed class RuleWalk
 {
     // The kernel bounds a walk by refusing loops when rules are loaded; a dump need not come from a kernel.
+    // Ten thousand endpoints, each at the end of a hundred rules, stay within these.
     private const int MaxSteps = 1_000_000;
+    private const int MaxMet = 262_144;
+    private const int MaxTold = 1_000_000;
     private const int MaxJumps = 256;
     private const int MaxOpenQuestions = 12;
     private const int MaxCandidates = 16;
@@ -338,6 +342,8 @@ public sealed class RuleWalk
         private List<string>? _assumptions;
         private List<WalkAffinity>? _affinity;
         private int _steps;
+        private int _met;
+        private int _told;
 
         private FiveTuple Original => packet.Connection?.Original ?? packet.Tuple;
 
@@ -420,11 +426,13 @@ public sealed class RuleWalk
 
         private void Follow(Position p, List<WalkBranch> ends, int openQuestions)
         {
+            var isTooDeep = !RuntimeHelpers.TryEnsureSufficientExecutionStack();
             while (true)
             {
-                if (++_steps > MaxSteps)
+                if (++_steps > MaxSteps || _met > MaxMet || _told > MaxTold || isTooDeep)
                 {
-                    ends.Add(Open(p, $"the walk was given up after {MaxSteps} steps"));
+                    // Of what is left on each level there is an end too, which need not tell its way.
+                    ends.Add(Open(p, "the walk was given up: its ways are too many or too long") with { Trail = null });
                     return;
                 }
 
@@ -469,6 +477,12 @@ public sealed class RuleWalk
 
                     Fork(p, rule, effect, question!, ends, openQuestions);
                     return;
+                }
+
+                // What samples packets for a log changes nothing for them.
+                if (share < 1 && effect == 0 && rule.Target is null or RuleTarget.PassOn && !rule.Matches.Any(m => m is RuleMatch.Effect))
+                {
+                    continue;
                 }
 
                 if (share < 1)
@@ -606,7 +620,7 @@ public sealed class RuleWalk
         private static bool Translates(Position p)
             => (p.State & ConntrackState.New) != 0 && !(p.Hook is Hook.Prerouting or Hook.Output ? p.DestinationSettled : p.SourceSettled);
 
-        private static bool LeaveChain(Position p, List<WalkBranch> ends)
+        private bool LeaveChain(Position p, List<WalkBranch> ends)
         {
             var frame = p.Frame!;
             if (frame.Caller is { } caller)
@@ -643,7 +657,14 @@ public sealed class RuleWalk
         }
 
         // A rule whose earlier statements were done already is on the trail.
-        private static void Note(Position p, Rule rule) => p.Trail = ReferenceEquals(p.Trail?.Step.Rule, rule) ? p.Trail : new WalkTrail(new WalkStep(rule, p.Hook, p.Stop!.Hook.Translates, p.Stop.Backend), p.Trail);
+        private void Note(Position p, Rule rule)
+        {
+            if (!ReferenceEquals(p.Trail?.Step.Rule, rule))
+            {
+                _met++;
+                p.Trail = new WalkTrail(new WalkStep(rule, p.Hook, p.Stop!.Hook.Translates, p.Stop.Backend), p.Trail);
+            }
+        }
 
         private bool Do(Position p, Rule rule, RuleTarget? target, List<WalkBranch> ends, int openQuestions)
         {
@@ -1026,7 +1047,7 @@ public sealed class RuleWalk
 
             if (loop)
             {
-                ends.Add(Open(p, $"the chains call each other in a circle through {jump.Chain}"));
+                ends.Add(Open(p, $"the chains call each other in a circle, or more than {MaxJumps} deep, through {jump.Chain}"));
                 return false;
             }
 
@@ -1492,8 +1513,9 @@ public sealed class RuleWalk
             _ => match.ToString(),
         };
 
-        private static WalkBranch End(Position p, WalkOutcome outcome)
+        private WalkBranch End(Position p, WalkOutcome outcome)
         {
+            _told += 1 + (p.Trail?.Length ?? 0);
             return new WalkBranch
             {
                 Outcome = outcome,
@@ -1509,6 +1531,6 @@ public sealed class RuleWalk
             };
         }
 
-        private static WalkBranch Open(Position p, string question) => End(p, WalkOutcome.Undecided) with { Unknown = question };
+        private WalkBranch Open(Position p, string question) => End(p, WalkOutcome.Undecided) with { Unknown = question };
     }
 }

@@ -161,6 +161,9 @@ internal sealed class WalkTrail(WalkStep step, WalkTrail? before)
     public WalkStep Step => step;
 
     public WalkTrail? Before => before;
+
+    /// <summary>How many steps it has.</summary>
+    public int Length { get; } = 1 + (before?.Length ?? 0);
 }
 
 /// <summary>A destination to which rules send a client again that was sent there before.</summary>
