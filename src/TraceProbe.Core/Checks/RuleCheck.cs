@@ -218,7 +218,7 @@ public sealed partial class RuleCheck
             ProxyMode.Ipvs when !rules.IsRead => "kube-proxy works in ipvs mode, and its virtual servers were not read; 'ipvsadm -Sn' prints them",
             _ when !rules.IsRead => $"kube-proxy works in {rules.Mode.ToString().ToLowerInvariant()} mode, and its rules were not read",
             // Userspace mode's rules lead to the proxy itself, whatever the endpoints are.
-            not ProxyMode.Userspace when !check._cluster.IsRead("endpointslices") => "which endpoints packets should go to is not known: EndpointSlices were not read",
+            not ProxyMode.Userspace when check._cluster.IsLacking("endpointslices") => "which endpoints packets should go to is not known: EndpointSlices were not read",
             _ => null,
         };
 

@@ -52,6 +52,10 @@ public sealed record ClusterSnapshot
     /// <param name="what">The kind as kubectl names several of it: <c>networkpolicies</c>.</param>
     public bool IsRead(string what) => (what is not ("namespaces" or "networkpolicies" or "events") || AlsoRead.Contains(what)) && !Unread.Any(u => u.What == what);
 
+    /// <summary>Whether nothing was read of a kind that should be: what is not followed any more is there, if old.</summary>
+    /// <param name="what">The kind as kubectl names several of it: <c>endpointslices</c>.</param>
+    public bool IsLacking(string what) => Unread.Any(u => u.What == what && !u.IsStale);
+
     /// <summary>The Service of that name, or null.</summary>
     public Service? FindService(string ns, string name) => Index.Services.Find((ns, name));
 

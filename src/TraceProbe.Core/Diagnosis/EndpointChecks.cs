@@ -17,13 +17,13 @@ internal static class EndpointChecks
         }
 
         // Not read is not empty.
-        if (!cluster.IsRead("endpointslices"))
+        if (cluster.IsLacking("endpointslices"))
         {
             return null;
         }
 
         var name = $"service {service.Metadata.Namespace}/{service.Metadata.Name}";
-        if (!cluster.IsRead("pods"))
+        if (cluster.IsLacking("pods"))
         {
             return new Finding(FailureClass.NoReadyEndpoints, $"{name} has no ready endpoint; why, its pods would tell, which were not read.") { Objects = [service.Ref] };
         }
