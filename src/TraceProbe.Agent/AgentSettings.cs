@@ -70,6 +70,11 @@ public sealed class AgentSettings
             yield return "alerts.failures and alerts.successes are at least 1.";
         }
 
+        if (Alerts.Lasting < TimeSpan.Zero || Alerts.Lasting > Alerts.Within)
+        {
+            yield return $"alerts.lasting: {Alerts.Lasting} is not from nothing to alerts.within ({Alerts.Within}); write it as 00:00:04.";
+        }
+
         foreach (var (name, value) in new[] { ("within", Alerts.Within), ("quietWithSuccess", Alerts.QuietWithSuccess), ("quietWithout", Alerts.QuietWithout), ("repeat", Alerts.Repeat) })
         {
             if (value <= TimeSpan.Zero || value > TimeSpan.FromDays(1))

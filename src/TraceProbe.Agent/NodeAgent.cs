@@ -164,6 +164,7 @@ public sealed partial class NodeAgent : BackgroundService
         _table = new AttemptTable(
             address => Volatile.Read(ref _around).IsService(address),
             (netNs, address) => Volatile.Read(ref _around).Arrives(netNs, address),
+            (netNs, address) => Volatile.Read(ref _around).LivesElsewhere(netNs, address),
             netNs => Volatile.Read(ref _around).SearchOf(netNs),
             lookup => Volatile.Read(ref _around).LeadsAstray(lookup),
             Sort);

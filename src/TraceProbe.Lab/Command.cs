@@ -37,32 +37,7 @@ internal static class Command
     /// <summary>Runs a tool to its end and returns what it said, failed or not.</summary>
     internal static (int ExitCode, string Output, string Error) Try(string? netns, string tool, ReadOnlySpan<string> arguments, string? input = null)
     {
-        var start = new ProcessStartInfo(Find(tool) ?? throw Missing(tool))
-        {
-            RedirectStandardInput = true,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-            UseShellExecute = false,
-            WorkingDirectory = "/",
-        };
-        // Tools call tools; sudo and cron leave them little of a PATH.
-        start.Environment["PATH"] = string.Join(':', Folders);
-        foreach (var argument in arguments)
-        {
-            start.ArgumentList.Add(argument);
-        }
-
-        Process process;
-        try
-        {
-            process = NetNs.Run(netns, () => Process.Start(start)!);
-        }
-        catch (Win32Exception e)
-        {
-            throw new LabException($"Cannot start {start.FileName}: {e.Message}.", e);
-        }
-
-        using (process)
+        using (var process = Start(netns, tool, arguments, redirect: true))
         {
             var error = new StringBuilder();
             process.ErrorDataReceived += (_, line) => error.AppendLine(line.Data);
@@ -80,6 +55,42 @@ internal static class Command
             var output = process.StandardOutput.ReadToEnd();
             process.WaitForExit();
             return (process.ExitCode, output, error.ToString());
+        }
+    }
+
+    /// <summary>Runs a tool to its end with this process's own input and output.</summary>
+    /// <returns>Its exit code.</returns>
+    internal static int Pass(string? netns, string tool, ReadOnlySpan<string> arguments)
+    {
+        using var process = Start(netns, tool, arguments, redirect: false);
+        process.WaitForExit();
+        return process.ExitCode;
+    }
+
+    private static Process Start(string? netns, string tool, ReadOnlySpan<string> arguments, bool redirect)
+    {
+        var start = new ProcessStartInfo(Find(tool) ?? throw Missing(tool))
+        {
+            RedirectStandardInput = redirect,
+            RedirectStandardOutput = redirect,
+            RedirectStandardError = redirect,
+            UseShellExecute = false,
+            WorkingDirectory = "/",
+        };
+        // Tools call tools; sudo and cron leave them little of a PATH.
+        start.Environment["PATH"] = string.Join(':', Folders);
+        foreach (var argument in arguments)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        try
+        {
+            return NetNs.Run(netns, () => Process.Start(start)!);
+        }
+        catch (Win32Exception e)
+        {
+            throw new LabException($"Cannot start {start.FileName}: {e.Message}.", e);
         }
     }
 

@@ -21,20 +21,45 @@ public sealed partial class Lab
     {
         ArgumentNullException.ThrowIfNull(command);
         var words = SplitWords(command);
-        string? output = null;
-        if (words is not ["kubectl", ..])
+        if (words is ["kubectl", ..])
         {
-            // It may run for long, as a client does that asks a thousand times, and others go on with the lab meanwhile: the lock is for what it leaves behind.
-            var place = FindPlace(on ?? "") ?? throw new LabException($"'{command}' is to be run on a node or in a pod of the lab; say on which with --on, such as --on node-1 or --on pod/ubuntu.");
-            output = LabProcesses.Execute(_folder, place.PodName ?? place.Node ?? LabNetwork.Outside, ["sh", "-c", command]);
+            using var held = _folder.Lock();
+            var changed = words is ["kubectl", "get", "pod", var name, "-n", var ns, "-o", "yaml", "|", "sed", var script, "|", "kubectl", "replace", "--force", "-f", "-"]
+                ? ReplaceChanged(PodsOf(ns, name)[0], script) : Kubectl(words[1..]);
+            Settle();
+            return changed;
         }
 
-        using var held = _folder.Lock();
-        output ??= words is ["kubectl", "get", "pod", var name, "-n", var ns, "-o", "yaml", "|", "sed", var script, "|", "kubectl", "replace", "--force", "-f", "-"]
-            ? ReplaceChanged(PodsOf(ns, name)[0], script)
-            : Kubectl(words[1..]);
-        Settle();
+        // It may run for long, and the lab goes on meanwhile: its objects are not what this changes.
+        var output = LabProcesses.Execute(_folder, NameOf(on, command), ["sh", "-c", command]);
+        SettleAfter();
         return output;
+    }
+
+    /// <summary>Whether a command is one that changes the lab's objects (<see cref="Execute"/>), and none to run in a place.</summary>
+    public static bool IsOfObjects(string command) => SplitWords(command) is ["kubectl", ..];
+
+    /// <summary>Runs a shell command on a node or in a pod, with this process's own input and output. The lab goes on meanwhile; its effect is there when this returns.</summary>
+    /// <param name="command">The command.</param>
+    /// <param name="on">Where: <c>node-1</c>, <c>pod/ubuntu</c>.</param>
+    /// <returns>Its exit code.</returns>
+    /// <exception cref="LabException">There is no such place.</exception>
+    public int Run(string command, string? on)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+        var code = LabProcesses.Run(_folder, NameOf(on, command), ["sh", "-c", command]);
+        SettleAfter();
+        return code;
+    }
+
+    private string NameOf(string? on, string command) => FindPlace(on ?? "") is { } place ? place.PodName ?? place.Node ?? LabNetwork.Outside
+        : throw new LabException(string.IsNullOrEmpty(on) ? $"'{command}' is to be run on a node or in a pod of the lab; say on which with --on, such as --on node-1 or --on pod/ubuntu."
+            : $"The lab has no {on}; run a command on a node or in a pod of it, such as --on node-1 or --on pod/ubuntu.");
+
+    private void SettleAfter()
+    {
+        using var held = _folder.Lock();
+        Settle();
     }
 
     /// <summary>Restarts kube-proxy: it runs again where a fault had stopped it, and writes all its rules anew.</summary>

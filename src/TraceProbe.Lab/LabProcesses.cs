@@ -114,6 +114,14 @@ internal static class LabProcesses
         return Command.Run(lab.NetNsPath(what), "nsenter", ["--target", pause.ToString(CultureInfo.InvariantCulture), "--mount", "--", .. command]);
     }
 
+    /// <summary>Runs a command in a place, with this process's own input and output.</summary>
+    /// <returns>Its exit code.</returns>
+    internal static int Run(LabFolder lab, string what, ReadOnlySpan<string> command)
+    {
+        var pause = PidOf(lab, what, "pause") ?? throw new LabException($"There is no {what} in the lab.");
+        return Command.Pass(lab.NetNsPath(what), "nsenter", ["--target", pause.ToString(CultureInfo.InvariantCulture), "--mount", "--", .. command]);
+    }
+
     /// <summary>The program in a pod's container; null for a pod that only waits.</summary>
     internal static string? ProgramOf(Pod pod) => IsServer(pod) ? "nginx" : IsDns(pod) ? "dnsmasq" : pod.Spec.Containers.Any(c => c.Name == LabObjects.Hostnames) ? Hostnames.ProcessName : null;
 

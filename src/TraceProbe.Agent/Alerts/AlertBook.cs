@@ -62,6 +62,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
         entry.LastSeen = at;
         entry.Count++;
         entry.SuccessesBefore = pair?.Successes ?? 0;
+        entry.AttemptsUntil = pair?.Attempts ?? 0;
         entry.First ??= verdict;
         entry.Recent.Enqueue(at);
         var enough = policy.Failures * (key.Class == FailureClass.Undetermined ? MoreWhenUndetermined : 1);
@@ -75,9 +76,15 @@ public sealed class AlertBook(string node, AlertPolicy policy)
             return null;
         }
 
+        entry.Example ??= example?.Invoke();
+        entry.IsEnough = true;
+        return at - entry.FirstSeen >= policy.Lasting ? Opened(key, entry, at) : null;
+    }
+
+    private AlertChange Opened(AlertKey key, Entry entry, DateTimeOffset at)
+    {
         entry.IsOpen = true;
         entry.ToldAt = at;
-        entry.Example ??= example?.Invoke();
         return new AlertChange(AlertEvent.Opened, ToAlert(key, entry));
     }
 
@@ -88,7 +95,8 @@ public sealed class AlertBook(string node, AlertPolicy policy)
         foreach (var (key, entry) in _entries)
         {
             var quiet = now - entry.LastSeen;
-            var successes = (_pairs.GetValueOrDefault((key.Service, key.Client))?.Successes ?? 0) - entry.SuccessesBefore;
+            var pair = _pairs.GetValueOrDefault((key.Service, key.Client));
+            var successes = (pair?.Successes ?? 0) - entry.SuccessesBefore;
             if (quiet >= policy.QuietWithout || (quiet >= policy.QuietWithSuccess && successes >= policy.Successes))
             {
                 _entries.Remove(key);
@@ -96,6 +104,11 @@ public sealed class AlertBook(string node, AlertPolicy policy)
                 {
                     changes.Add(new AlertChange(AlertEvent.Resolved, ToAlert(key, entry) with { ResolvedAt = now }));
                 }
+            }
+            else if (entry is { IsOpen: false, IsEnough: true } && now - entry.FirstSeen >= policy.Lasting && entry.AttemptsUntil == (pair?.Attempts ?? 0))
+            {
+                // Nobody has tried again, so it is as it was.
+                changes.Add(Opened(key, entry, now));
             }
             else if (entry.IsOpen && now - entry.ToldAt >= policy.Repeat)
             {
@@ -163,6 +176,10 @@ public sealed class AlertBook(string node, AlertPolicy policy)
         public AlertExample? Example { get; set; }
 
         public bool IsOpen { get; set; }
+
+        public bool IsEnough { get; set; }
+
+        public long AttemptsUntil { get; set; }
 
         public Queue<DateTimeOffset> Recent { get; } = [];
     }

@@ -9,6 +9,12 @@ public sealed record AlertPolicy
     /// <summary>Within which time they have to come.</summary>
     public TimeSpan Within { get; init; } = TimeSpan.FromMinutes(1);
 
+    /// <summary>
+    /// For how long they must have come: while rules follow objects, requests fail for a moment in ways that are over before anybody could look. Those that nobody tries
+    /// again after count as lasting.
+    /// </summary>
+    public TimeSpan Lasting { get; init; } = TimeSpan.FromSeconds(4);
+
     /// <summary>How long there must be no such failure, with successes in between, until it is resolved.</summary>
     public TimeSpan QuietWithSuccess { get; init; } = TimeSpan.FromSeconds(15);
 

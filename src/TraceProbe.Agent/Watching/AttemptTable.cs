@@ -62,6 +62,7 @@ internal sealed class AttemptTable
     private readonly HashSet<Attempt> _open = [];
     private readonly Func<IpAddress, bool> _isService;
     private readonly Func<uint, IpAddress, bool> _arrives;
+    private readonly Func<uint, IpAddress, bool> _livesElsewhere;
     private readonly Func<uint, IReadOnlyList<string>> _searchOf;
     private readonly Func<Lookup, bool> _leadsAstray;
     private readonly Action<Attempt> _finished;
@@ -72,11 +73,12 @@ internal sealed class AttemptTable
     /// <summary>An empty table.</summary>
     /// <param name="isService">Whether an address is a Service's.</param>
     /// <param name="arrives">Whether what passes in a network namespace to an address is for one of this node's endpoints, from a client elsewhere.</param>
+    /// <param name="livesElsewhere">Whether an address is that of a pod of this node with another network namespace.</param>
     /// <param name="searchOf">The search list of the client in a network namespace.</param>
     /// <param name="leadsAstray">Whether a lookup was answered with addresses that cannot be meant.</param>
     /// <param name="finished">Takes each attempt once it is over.</param>
-    public AttemptTable(Func<IpAddress, bool> isService, Func<uint, IpAddress, bool> arrives, Func<uint, IReadOnlyList<string>> searchOf, Func<Lookup, bool> leadsAstray, Action<Attempt> finished)
-        => (_isService, _arrives, _searchOf, _leadsAstray, _finished) = (isService, arrives, searchOf, leadsAstray, finished);
+    public AttemptTable(Func<IpAddress, bool> isService, Func<uint, IpAddress, bool> arrives, Func<uint, IpAddress, bool> livesElsewhere, Func<uint, IReadOnlyList<string>> searchOf, Func<Lookup, bool> leadsAstray, Action<Attempt> finished)
+        => (_isService, _arrives, _livesElsewhere, _searchOf, _leadsAstray, _finished) = (isService, arrives, livesElsewhere, searchOf, leadsAstray, finished);
 
     /// <summary>Attempts under way.</summary>
     public int Open => _open.Count;
@@ -235,6 +237,12 @@ internal sealed class AttemptTable
             return null;
         }
 
+        // What a pod sent began with the pod: where that was not seen, or is over, what happens to it on its node's way is no beginning, and none of the node's own.
+        if (!isArrival && _livesElsewhere(e.NetNs, asked.Source.Address))
+        {
+            return null;
+        }
+
         if (_open.Count >= MostAttempts)
         {
             Shed++;
@@ -333,14 +341,15 @@ internal sealed class AttemptTable
             _lookups[e.NetNs] = lookups = [];
         }
 
-        var at = e.BootNanoseconds;
-        var open = lookups.FindLast(l => !l.IsReported && l.Accepts(question, candidates) && (at - l.LastNanoseconds < Thought.Ticks * 100 || l.HasUnanswered));
+        // Two processes that ask for the same name at the same time each have a lookup of their own.
+        var (at, pid) = (e.BootNanoseconds, e.Pid);
+        var open = lookups.FindLast(l => !l.IsReported && (l.Pid == pid || l.Pid == 0 || pid == 0) && l.Accepts(question, candidates) && (at - l.LastNanoseconds < Thought.Ticks * 100 || l.HasUnanswered));
         if (open is not null)
         {
             return open;
         }
 
-        if (lookups.FindLast(l => !l.IsReported && l.Addresses.Count == 0 && l.IsBegunAnewBy(question)) is { } failed)
+        if (lookups.FindLast(l => !l.IsReported && (l.Pid == pid || l.Pid == 0 || pid == 0) && l.Addresses.Count == 0 && l.IsBegunAnewBy(question)) is { } failed)
         {
             Report(failed);
         }

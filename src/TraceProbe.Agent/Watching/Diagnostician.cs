@@ -43,7 +43,7 @@ internal sealed record Outcome(string Client, string Service, DateTimeOffset At,
 internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<ImmutableArray<NodeAccount>>? read = null)
 {
     /// <summary>For how long failures with the same symptoms count as one that was diagnosed.</summary>
-    public static readonly TimeSpan SameCause = TimeSpan.FromSeconds(5);
+    public static readonly TimeSpan SameCause = TimeSpan.FromSeconds(3);
 
     private const int MostRemembered = 10_000;
 

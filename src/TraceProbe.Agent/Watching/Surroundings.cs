@@ -20,6 +20,7 @@ internal sealed class Surroundings
     private readonly FrozenSet<IpAddress> _serviceAddresses;
     private readonly FrozenSet<IpAddress> _dnsServers;
     private readonly FrozenSet<IpAddress> _endpoints;
+    private readonly FrozenDictionary<IpAddress, uint> _homes;
     private readonly ConcurrentDictionary<uint, (long ReadAt, ResolverConfiguration? Resolver)> _resolvers = [];
 
     /// <summary>Reads them off a scene.</summary>
@@ -32,6 +33,7 @@ internal sealed class Surroundings
         Scene = Within(scene);
         Cluster = scene.ReadObjects();
         _places = Scene.Places.Where(p => p.NetNs != 0).DistinctBy(p => p.NetNs).ToFrozenDictionary(p => p.NetNs);
+        _homes = Scene.Places.Where(p => p is { Kind: PlaceKind.Pod, NetNs: not 0 }).SelectMany(p => p.Addresses.Select(a => (Address: a, p.NetNs))).DistinctBy(h => h.Address).ToFrozenDictionary(h => h.Address, h => h.NetNs);
         _serviceAddresses = (Cluster?.Services ?? []).SelectMany(s => ServiceMeant.AddressesOf(s)).Concat(before?._serviceAddresses ?? []).ToFrozenSet();
         var here = Scene.Places.Where(p => p.Kind == PlaceKind.Pod).SelectMany(p => p.Addresses).ToHashSet();
         _endpoints = (Cluster?.EndpointSlices ?? []).SelectMany(s => s.Endpoints).SelectMany(e => e.Addresses).Select(a => IpAddress.TryParse(a, null, out var parsed) ? parsed : default).Where(here.Contains).ToFrozenSet();
@@ -67,6 +69,9 @@ internal sealed class Surroundings
 
     /// <summary>Whether what passes in a namespace to an address is for an endpoint of this node, and comes from elsewhere: its pods' own connections begin in theirs.</summary>
     public bool Arrives(uint netNs, IpAddress address) => _endpoints.Contains(address) && PlaceOf(netNs) is { Kind: PlaceKind.Node };
+
+    /// <summary>Whether an address is that of a pod here whose network namespace is another.</summary>
+    public bool LivesElsewhere(uint netNs, IpAddress address) => _homes.TryGetValue(address, out var home) && home != netNs;
 
     /// <summary>The place of a namespace; null when it has no name.</summary>
     public Place? PlaceOf(uint netNs) => _places.GetValueOrDefault(netNs);

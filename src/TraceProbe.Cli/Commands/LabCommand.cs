@@ -203,7 +203,7 @@ internal static class LabCommand
         var name = Which();
         var on = new Option<string?>("--on") { Description = "Where to run a command that is not kubectl's: a node or a pod.", HelpName = "PLACE" };
         var what = new Argument<string[]>("COMMAND") { Description = "The command as a verdict prints it, quoted as one word or behind --.", HelpName = "COMMAND", Arity = ArgumentArity.OneOrMore };
-        var command = new Verb("exec", "Carry out the command that a verdict prints to mend something: on the lab's objects (kubectl) or in one of its places.")
+        var command = new Verb("exec", "Carry out the command that a verdict prints to mend something: on the lab's objects (kubectl) or in one of its places, which any other may be run in too. Ends with the command's own exit code.")
         {
             Examples =
             [
@@ -219,7 +219,13 @@ internal static class LabCommand
             var words = parsed.GetRequiredValue(what);
             // One word is a line as a shell has it; several were taken apart by a shell already.
             var line = words is [var whole] ? whole : string.Join(' ', words.Select(w => $"'{w.Replace("'", "'\\''", StringComparison.Ordinal)}'"));
-            Console.Out.Write(Existing(parsed.GetValue(name)).Execute(line, parsed.GetValue(on)));
+            var lab = Existing(parsed.GetValue(name));
+            if (!Lab.Lab.IsOfObjects(line))
+            {
+                return lab.Run(line, parsed.GetValue(on));
+            }
+
+            Console.Out.Write(lab.Execute(line, parsed.GetValue(on)));
             return ExitCode.Healthy;
         });
         return command;

@@ -32,22 +32,66 @@ public class AlertBookTests
         var kept = 0;
         _book.Failed(Refused, Noon, Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldBeNull();
         _book.Failed(Refused, Noon.AddSeconds(1), Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldBeNull();
-        var opened = _book.Failed(Refused, Noon.AddSeconds(2), Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldNotBeNull();
+        var opened = _book.Failed(Refused, Noon.AddSeconds(4), Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldNotBeNull();
         opened.Event.ShouldBe(AlertEvent.Opened);
         opened.Alert.ShouldSatisfyAllConditions(
             a => a.FirstSeen.ShouldBe(Noon),
-            a => a.LastSeen.ShouldBe(Noon.AddSeconds(2)),
+            a => a.LastSeen.ShouldBe(Noon.AddSeconds(4)),
             a => a.Count.ShouldBe(3),
             a => a.Attempts.ShouldBe(3),
             a => a.Sentence.ShouldBe("It is the port."),
             a => a.Example.Recording.ShouldBe("1"));
         for (var i = 0; i < 5_000; i++)
         {
-            _book.Failed(Refused, Noon.AddSeconds(3), Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldBeNull();
+            _book.Failed(Refused, Noon.AddSeconds(5), Verdict(), () => new AlertExample { Recording = $"{++kept}" }).ShouldBeNull();
         }
 
         kept.ShouldBe(1);
         _book.Open.ShouldHaveSingleItem().Count.ShouldBe(5_003);
+    }
+
+    [Fact]
+    public void FailuresInPassing_WhileRulesFollowObjects_AlertNobody()
+    {
+        for (var i = 0; i < 200; i++)
+        {
+            _book.Failed(Refused, Noon.AddMilliseconds(i * 10), Verdict()).ShouldBeNull();
+        }
+
+        _book.Succeeded(Refused.Service, Refused.Client, Noon.AddSeconds(3));
+        _book.Advance(Noon.AddSeconds(10)).ShouldBeEmpty();
+        _book.Open.ShouldBeEmpty();
+    }
+
+    [Fact]
+    public void ThreeTriesAtOnce_AndNoneSince_AreAlerted()
+    {
+        for (var i = 0; i < 3; i++)
+        {
+            _book.Failed(Refused, Noon.AddMilliseconds(i * 10), Verdict()).ShouldBeNull();
+        }
+
+        _book.Advance(Noon.AddSeconds(3)).ShouldBeEmpty();
+        _book.Advance(Noon.AddSeconds(5)).ShouldHaveSingleItem().Event.ShouldBe(AlertEvent.Opened);
+        _book.Advance(Noon.AddSeconds(6)).ShouldBeEmpty();
+    }
+
+    [Fact]
+    public void WhatAnotherCauseTookThePlaceOf_IsNotAlerted()
+    {
+        var passing = Refused with { Class = FailureClass.EndpointRuleMissing };
+        for (var i = 0; i < 20; i++)
+        {
+            _book.Failed(passing, Noon.AddMilliseconds(i * 10), Verdict()).ShouldBeNull();
+        }
+
+        for (var i = 1; i < 10; i++)
+        {
+            _book.Failed(Refused, Noon.AddSeconds(i), Verdict());
+            _book.Advance(Noon.AddSeconds(i)).ShouldBeEmpty();
+        }
+
+        _book.Open.ShouldHaveSingleItem().Key.ShouldBe(Refused);
     }
 
     [Fact]
@@ -66,7 +110,7 @@ public class AlertBookTests
         for (var i = 0; i < 50; i++)
         {
             _book.Failed(mixed, Noon.AddSeconds(i), Verdict("It was refused.")).ShouldBeNull();
-            (_book.Failed(told, Noon.AddSeconds(i), Verdict()) is not null).ShouldBe(i == 2);
+            (_book.Failed(told, Noon.AddSeconds(i), Verdict()) is not null).ShouldBe(i == 4);
         }
     }
 
@@ -87,8 +131,8 @@ public class AlertBookTests
         _book.Succeeded(Refused.Service, Refused.Client, Noon.AddSeconds(-1));
         for (var i = 0; i < 3; i++)
         {
-            _book.Failed(Refused, Noon.AddSeconds(i), Verdict());
-            _book.Succeeded(Refused.Service, Refused.Client, Noon.AddSeconds(i));
+            _book.Failed(Refused, Noon.AddSeconds(2 * i), Verdict());
+            _book.Succeeded(Refused.Service, Refused.Client, Noon.AddSeconds(2 * i));
         }
 
         // What went well before the first failure is no part of it.
@@ -138,7 +182,7 @@ public class AlertBookTests
     {
         Open(Refused, Noon);
         var told = 0;
-        for (var second = 3; second <= 243; second++)
+        for (var second = 5; second <= 245; second++)
         {
             told += _book.Advance(Noon.AddSeconds(second)).Count;
         }
@@ -161,7 +205,7 @@ public class AlertBookTests
     {
         for (var i = 0; i < 3; i++)
         {
-            _book.Failed(key, at.AddSeconds(i), Verdict());
+            _book.Failed(key, at.AddSeconds(2 * i), Verdict());
         }
     }
 }

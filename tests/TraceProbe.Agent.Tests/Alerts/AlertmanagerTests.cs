@@ -1,24 +1,18 @@
-using System.Diagnostics;
-using System.Net;
-using System.Net.Sockets;
 using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using TraceProbe.Agent.Alerts;
 using TraceProbe.Core.Diagnosis;
+using TraceProbe.Tests;
 
 namespace TraceProbe.Agent.Tests.Alerts;
 
 /// <summary>Debian's own Alertmanager, told by the sink.</summary>
 public sealed class AlertmanagerTests : IDisposable
 {
-    private const string Program = "/usr/bin/prometheus-alertmanager";
-
     private static readonly TimeSpan Repeat = TimeSpan.FromMinutes(1);
 
     private readonly HttpClient _http = new();
-    private readonly string _folder = Path.Combine(Path.GetTempPath(), $"traceprobe-am-{Guid.NewGuid():N}");
-    private readonly Uri _server = new($"http://127.0.0.1:{FreePort()}");
-    private Process? _process;
+    private readonly Alertmanager _manager = new();
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
@@ -36,23 +30,19 @@ public sealed class AlertmanagerTests : IDisposable
 
     public void Dispose()
     {
-        Stop();
+        _manager.Dispose();
         _http.Dispose();
-        if (Directory.Exists(_folder))
-        {
-            Directory.Delete(_folder, recursive: true);
-        }
     }
 
     [Fact]
     public async Task OpenedAlert_StandsThereWithItsCause_AndIsGoneOnceResolved()
     {
-        await StartAsync();
-        var sink = new AlertmanagerSink(_http, _server, Repeat);
+        await _manager.StartAsync(Token);
+        var sink = new AlertmanagerSink(_http, _manager.Url, Repeat);
         await sink.SendAsync(new AlertChange(AlertEvent.Opened, Alert), Token);
         await sink.SendAsync(new AlertChange(AlertEvent.Continues, Alert), Token);
 
-        var shown = (await ActiveAsync()).ShouldHaveSingleItem();
+        var shown = (await _manager.ActiveAsync(Token)).ShouldHaveSingleItem();
         var labels = shown.GetProperty("labels");
         labels.GetProperty("class").GetString().ShouldBe("wrong-target-port");
         labels.GetProperty("namespace").GetString().ShouldBe("default");
@@ -64,13 +54,13 @@ public sealed class AlertmanagerTests : IDisposable
         annotations.GetProperty("mend").GetString()!.ShouldContain("kubectl patch");
 
         await sink.SendAsync(new AlertChange(AlertEvent.Resolved, Alert with { ResolvedAt = DateTimeOffset.UtcNow }), Token);
-        (await ActiveAsync()).ShouldBeEmpty();
+        (await _manager.ActiveAsync(Token)).ShouldBeEmpty();
     }
 
     [Fact]
     public async Task AlertmanagerThatIsAway_IsToldOnceItIsBack()
     {
-        var queue = new SinkQueue(new AlertmanagerSink(_http, _server, Repeat), NullLogger.Instance);
+        var queue = new SinkQueue(new AlertmanagerSink(_http, _manager.Url, Repeat), NullLogger.Instance);
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(Token);
         var running = queue.RunAsync(ending.Token);
         queue.Add(new AlertChange(AlertEvent.Opened, Alert));
@@ -80,13 +70,13 @@ public sealed class AlertmanagerTests : IDisposable
         }
 
         queue.Failed.ShouldBeGreaterThanOrEqualTo(2);
-        await StartAsync();
-        for (var i = 0; i < 200 && (await ActiveAsync()).Count == 0; i++)
+        await _manager.StartAsync(Token);
+        for (var i = 0; i < 200 && (await _manager.ActiveAsync(Token)).Count == 0; i++)
         {
             await Task.Delay(50, Token);
         }
 
-        (await ActiveAsync()).ShouldHaveSingleItem();
+        (await _manager.ActiveAsync(Token)).ShouldHaveSingleItem();
         await ending.CancelAsync();
         await running;
     }
@@ -94,7 +84,7 @@ public sealed class AlertmanagerTests : IDisposable
     [Fact]
     public async Task MoreThanThereIsRoomFor_WhileItIsAway_IsCounted()
     {
-        var queue = new SinkQueue(new AlertmanagerSink(_http, _server, Repeat), NullLogger.Instance);
+        var queue = new SinkQueue(new AlertmanagerSink(_http, _manager.Url, Repeat), NullLogger.Instance);
         for (var i = 0; i < SinkQueue.Room + 5; i++)
         {
             queue.Add(new AlertChange(AlertEvent.Opened, Alert));
@@ -115,60 +105,5 @@ public sealed class AlertmanagerTests : IDisposable
         var text = JsonDocument.Parse(WebhookSink.Write(new AlertChange(change, alert), WebhookFormat.Slack)).RootElement.GetProperty("text").GetString()!;
         text.ShouldStartWith(begins);
         text.ShouldContain("a &lt; b &amp; c &gt; d");
-    }
-
-    private async Task StartAsync()
-    {
-        Assert.SkipUnless(File.Exists(Program), "needs prometheus-alertmanager");
-        Directory.CreateDirectory(_folder);
-        var config = Path.Combine(_folder, "alertmanager.yml");
-        await File.WriteAllTextAsync(config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n", Token);
-        _process = Process.Start(new ProcessStartInfo(Program,
-            [$"--config.file={config}", $"--storage.path={_folder}", $"--web.listen-address={_server.Authority}", "--cluster.listen-address="]) { RedirectStandardError = true, RedirectStandardOutput = true })!;
-        _process.ErrorDataReceived += (_, _) => { };
-        _process.BeginErrorReadLine();
-        for (var i = 0; i < 300; i++)
-        {
-            try
-            {
-                if ((await _http.GetAsync(new Uri(_server, "/-/ready"), Token)).IsSuccessStatusCode)
-                {
-                    return;
-                }
-            }
-            catch (HttpRequestException)
-            {
-                // It is still starting.
-            }
-
-            await Task.Delay(100, Token);
-        }
-
-        Assert.Fail("Alertmanager did not start.");
-    }
-
-    private void Stop()
-    {
-        if (_process is { HasExited: false } running)
-        {
-            running.Kill();
-            running.WaitForExit();
-        }
-
-        _process?.Dispose();
-    }
-
-    private async Task<List<JsonElement>> ActiveAsync()
-    {
-        await using var body = await _http.GetStreamAsync(new Uri(_server, "/api/v2/alerts?active=true"), Token);
-        using var json = await JsonDocument.ParseAsync(body, cancellationToken: Token);
-        return [.. json.RootElement.EnumerateArray().Select(e => e.Clone())];
-    }
-
-    private static int FreePort()
-    {
-        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        return ((IPEndPoint)socket.LocalEndPoint!).Port;
     }
 }

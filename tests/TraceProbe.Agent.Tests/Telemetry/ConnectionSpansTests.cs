@@ -1,16 +1,14 @@
 using System.Diagnostics;
-using System.Net;
-using System.Net.Sockets;
 using System.Text;
 using TraceProbe.Agent.Sessions;
 using TraceProbe.Agent.Telemetry;
-using TraceProbe.Agent.Tests.Telemetry.Otlp;
 using TraceProbe.Agent.Watching;
 using TraceProbe.Core.Diagnosis;
 using TraceProbe.Core.Journeys;
 using TraceProbe.Core.Net;
 using TraceProbe.Core.Recordings;
 using TraceProbe.Tests;
+using TraceProbe.Tests.Otlp;
 
 namespace TraceProbe.Agent.Tests.Telemetry;
 
@@ -70,7 +68,7 @@ public class ConnectionSpansTests
     {
         var recording = RecordingArchive.Read(Path.Combine(Repository.Root, "tests/scenarios/healthy.tprec")).Recording;
         using var spans = new ConnectionSpans();
-        using var export = new SpanExport(OtlpSettings.Parse($"http://127.0.0.1:{FreePort()}/v1/traces"), "node-1");
+        using var export = new SpanExport(OtlpSettings.Parse($"http://127.0.0.1:{Loopback.FreePort()}/v1/traces"), "node-1");
         spans.Emit(recording, Diagnose.Run(recording)).ShouldNotBeNull();
         await Task.Run(() => export.Flush(TimeSpan.FromSeconds(20)));
         export.Exported.ShouldBe(0);
@@ -136,7 +134,7 @@ public class ConnectionSpansTests
         var around = new Surroundings(new Scene { Places = recording.Manifest.Places, IsClosed = true, Objects = () => recording.Cluster! }, node);
         var own = around.Scene.Namespaces;
         var attempts = new List<Attempt>();
-        var table = new AttemptTable(around.IsService, around.Arrives, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
+        var table = new AttemptTable(around.IsService, around.Arrives, around.LivesElsewhere, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
         foreach (var e in recording.Events.Where(e => own.Contains(e.NetNs)))
         {
             table.Add(e);
@@ -150,64 +148,19 @@ public class ConnectionSpansTests
 
     private static async Task<List<Span>> ExportAsync(Func<ConnectionSpans, ActivityContext?> emit)
     {
-        using var listener = new HttpListener();
-        var port = FreePort();
-        listener.Prefixes.Add($"http://127.0.0.1:{port}/");
-        listener.Start();
-        var arrived = new List<Span>();
-
-        // A listener that is stopped between two requests never ends the wait for the next one (its check and its queue are not one step), so the wait has an end of its own.
-        using var ending = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        var receiving = Task.Run(async () =>
-        {
-            while (true)
-            {
-                HttpListenerContext context;
-                try
-                {
-                    context = await listener.GetContextAsync().WaitAsync(ending.Token);
-                }
-                catch (OperationCanceledException)
-                {
-                    return;
-                }
-
-                context.Request.Url!.AbsolutePath.ShouldBe("/v1/traces");
-                var request = ExportRequest.Parser.ParseFrom(context.Request.InputStream);
-                lock (arrived)
-                {
-                    arrived.AddRange(request.ResourceSpans.SelectMany(r => r.ScopeSpans).SelectMany(s => s.Spans));
-                }
-
-                context.Response.Close();
-            }
-        }, TestContext.Current.CancellationToken);
-
+        await using var receiver = new OtlpReceiver();
         ActivityContext? root;
         using (var spans = new ConnectionSpans())
-        using (var export = new SpanExport(OtlpSettings.Parse($"http://127.0.0.1:{port}/v1/traces"), "node-1"))
+        using (var export = new SpanExport(OtlpSettings.Parse($"{receiver.Prefix}v1/traces"), "node-1"))
         {
             root = emit(spans).ShouldNotBeNull();
             export.Flush(TimeSpan.FromSeconds(20)).ShouldBeTrue();
         }
 
-        await ending.CancelAsync();
-        await receiving;
-
         // Other tests of this process export too.
         var trace = Convert.FromHexString(root.Value.TraceId.ToHexString());
-        lock (arrived)
-        {
-            return [.. arrived.Where(s => s.TraceId.Span.SequenceEqual(trace)).DistinctBy(s => s.SpanId)];
-        }
+        return [.. receiver.Spans.Select(s => s.Span).Where(s => s.TraceId.Span.SequenceEqual(trace)).DistinctBy(s => s.SpanId)];
     }
 
     private static string? Text(Span span, string key) => span.Attributes.FirstOrDefault(a => a.Key == key)?.Value.StringValue;
-
-    private static int FreePort()
-    {
-        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        return ((IPEndPoint)socket.LocalEndPoint!).Port;
-    }
 }

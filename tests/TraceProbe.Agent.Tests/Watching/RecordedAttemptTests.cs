@@ -184,7 +184,7 @@ public class RecordedAttemptTests
     {
         var around = AroundOf(recording);
         var attempts = new List<Attempt>();
-        var table = new AttemptTable(around.IsService, around.Arrives, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
+        var table = new AttemptTable(around.IsService, around.Arrives, around.LivesElsewhere, _ => recording.Client?.Resolver?.Search ?? [], around.LeadsAstray, attempts.Add);
         foreach (var e in events)
         {
             table.Advance(e.BootNanoseconds);
