@@ -8,7 +8,7 @@ export DOTNET_CLI_TELEMETRY_OPTOUT = 1
 export DOTNET_NOLOGO = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-kernels test-matrix test-mutations test-quiet verify bench install clean
+.PHONY: help deps build demo test test-kernels test-matrix test-mutations test-quiet test-soak verify bench install clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test-matrix: build ## Break a lab in every way, in every mode of kube-proxy, ask
 
 test-quiet: build ## Make two hundred thousand healthy connections under an agent's eyes: none may be told as a failure (root, minutes; CONNECTIONS=… for others)
 	tests/quiet.sh $(abspath $(OUT))/traceprobe $(or $(CONNECTIONS),200000)
+
+test-soak: build ## A hundred clients of a lab with two agents, faults at random, agents killed, receivers taken away (root, MINUTES=… of faults, 10 without it, and 7 more)
+	TRACEPROBE_SOAK=$(or $(MINUTES),10) TRACEPROBE_EXECUTABLE=$(abspath $(OUT))/traceprobe tests/TraceProbe.Scenarios.Tests/bin/$(CONFIGURATION)/net10.0/TraceProbe.Scenarios.Tests -class '*.Soak' -showLiveOutput -noLogo
 
 test-mutations: build ## Damage each recorded rule set at a thousand places, and see each damage told (minutes; needs ../shared)
 	TRACEPROBE_MUTATIONS=1000 $(DOTNET) test tests/TraceProbe.Cluster.Tests -c $(CONFIGURATION) --no-build --nologo --filter FullyQualifiedName~AThousandDamages

@@ -18,12 +18,13 @@ public static partial class AgentHost
 {
     /// <summary>Runs one until it is told to stop, by the token or by a signal.</summary>
     /// <param name="settings">What it is told; without errors (<see cref="AgentSettings.Errors"/>).</param>
+    /// <param name="reload">The file that settings stand in, and what reads them anew; null when there is none.</param>
     /// <param name="scene">Gives the scene as it is now.</param>
     /// <param name="sceneArguments">What tells another process of this program the same scene.</param>
     /// <param name="server">The API server that says who may ask it; null when there is none.</param>
     /// <param name="cancellation">Stops it.</param>
     /// <exception cref="SessionException">It cannot watch, or cannot listen.</exception>
-    public static async Task RunAsync(AgentSettings settings, Func<Scene> scene, IReadOnlyList<string> sceneArguments, ApiServer? server, CancellationToken cancellation)
+    public static async Task RunAsync(AgentSettings settings, (string File, Func<AgentSettings> Read)? reload, Func<Scene> scene, IReadOnlyList<string> sceneArguments, ApiServer? server, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(settings);
         using var alone = LockState(settings.State);
@@ -64,6 +65,11 @@ public static partial class AgentHost
 
         services.AddSingleton(provider => ActivatorUtilities.CreateInstance<NodeAgent>(provider, scene));
         services.AddHostedService(provider => provider.GetRequiredService<NodeAgent>());
+        if (reload is var (file, read))
+        {
+            services.AddHostedService(provider => ActivatorUtilities.CreateInstance<SettingsWatch>(provider, file, read));
+        }
+
         var certificate = CertificateOf(settings, name);
         builder.AddAgentApi(settings, certificate);
         await using var host = builder.Build();

@@ -52,6 +52,30 @@ public sealed class AgentSettings
     /// <summary>Where baselines are kept.</summary>
     internal string BaselineFolder => Path.Combine(State, "baselines");
 
+    /// <summary>Which of those that hold for as long as an agent runs are other than in the settings it runs with.</summary>
+    internal IEnumerable<string> Unlike(AgentSettings now)
+    {
+        if (State != now.State || Node != now.Node || RingBytes != now.RingBytes)
+        {
+            yield return "state, node, ringBytes";
+        }
+
+        if (!Alertmanagers.SequenceEqual(now.Alertmanagers) || !Webhooks.Select(w => (w.Url, w.Format)).SequenceEqual(now.Webhooks.Select(w => (w.Url, w.Format))) || Events != now.Events)
+        {
+            yield return "alertmanagers, webhooks, events";
+        }
+
+        if (Otlp?.Endpoint != now.Otlp?.Endpoint || Otlp?.Protocol != now.Otlp?.Protocol)
+        {
+            yield return "otlp";
+        }
+
+        if (Metrics != now.Metrics || (Api.Listen, Api.Certificate, Api.Key, Api.Socket) != (now.Api.Listen, now.Api.Certificate, now.Api.Key, now.Api.Socket))
+        {
+            yield return "metrics, api";
+        }
+    }
+
     /// <summary>What is wrong with it, each a sentence that says what to do; empty when nothing is.</summary>
     public IEnumerable<string> Errors()
     {

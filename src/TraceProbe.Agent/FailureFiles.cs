@@ -6,10 +6,18 @@ namespace TraceProbe.Agent;
 
 /// <summary>Recordings of failures in a folder, the newest so many; 'traceprobe replay' reads them.</summary>
 /// <param name="folder">The folder; made when the first is kept.</param>
-/// <param name="most">How many; 0 for none.</param>
+/// <param name="most">How many.</param>
 public sealed class FailureFiles(string folder, int most)
 {
+    private volatile int _most = most;
     private int _number;
+
+    /// <summary>How many are kept; 0 for none.</summary>
+    public int Most
+    {
+        get => _most;
+        set => _most = value;
+    }
 
     /// <summary>Keeps a recording, and removes the oldest when there are too many.</summary>
     /// <returns>Its path; null when none are kept.</returns>
@@ -19,7 +27,7 @@ public sealed class FailureFiles(string folder, int most)
     {
         ArgumentNullException.ThrowIfNull(recording);
         ArgumentNullException.ThrowIfNull(report);
-        if (most == 0)
+        if (_most == 0)
         {
             return null;
         }
@@ -32,7 +40,7 @@ public sealed class FailureFiles(string folder, int most)
         // Names begin with their time, so their order is that of age.
         var files = Directory.GetFiles(folder, $"*{RecordingArchive.Extension}");
         Array.Sort(files, StringComparer.Ordinal);
-        foreach (var old in files.AsSpan(0, Math.Max(0, files.Length - most)))
+        foreach (var old in files.AsSpan(0, Math.Max(0, files.Length - _most)))
         {
             File.Delete(old);
         }

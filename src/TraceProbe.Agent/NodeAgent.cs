@@ -55,7 +55,7 @@ public sealed partial class NodeAgent : BackgroundService
     // Judging an attempt takes milliseconds, reading a large node's rules a second.
     private static readonly TimeSpan StuckAfter = TimeSpan.FromSeconds(60);
 
-    private readonly AgentSettings _settings;
+    private volatile AgentSettings _settings;
     private readonly Func<Scene> _scene;
     private readonly ILogger<NodeAgent> _log;
     private readonly Channel<Attempt> _symptomatic = Channel.CreateBounded<Attempt>(new BoundedChannelOptions(MostWaiting) { SingleReader = true, SingleWriter = true });
@@ -71,6 +71,7 @@ public sealed partial class NodeAgent : BackgroundService
     private readonly AgentMetrics _metrics;
     private readonly Queue<FailureMessage> _recent = new();
     private readonly DateTimeOffset _since = TimeProvider.System.GetUtcNow();
+    private readonly string? _node;
     private string _name;
     private volatile string? _away;
     private volatile IReadOnlyList<AlertMessage> _open = [];
@@ -96,7 +97,8 @@ public sealed partial class NodeAgent : BackgroundService
         ArgumentNullException.ThrowIfNull(sinks);
         ArgumentNullException.ThrowIfNull(metrics);
         (_settings, _scene, _failures, _metrics, _log) = (settings, scene, failures, metrics, log);
-        _name = settings.Node ?? Environment.MachineName;
+        _node = settings.Node;
+        _name = _node ?? Environment.MachineName;
         _sinks.AddRange(sinks.Select(s => new SinkQueue(s, log)));
         _baselines = new LearnedBaselines(settings.BaselineFolder, LogDamaged);
         metrics.Count("traceprobe.events.lost", "Events that the kernel could not hand over.", () => _table?.Lost ?? 0);
@@ -158,8 +160,8 @@ public sealed partial class NodeAgent : BackgroundService
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         _stopping = stoppingToken;
-        _around = new Surroundings(_scene(), _settings.Node);
-        _name = _settings.Node ?? _around.Scene.Places.FirstOrDefault(p => p.Kind == PlaceKind.Node)?.Node ?? Environment.MachineName;
+        _around = new Surroundings(_scene(), _node);
+        _name = _node ?? _around.Scene.Places.FirstOrDefault(p => p.Kind == PlaceKind.Node)?.Node ?? Environment.MachineName;
         _alerts = new AlertBook(_name, _settings.Alerts);
         _table = new AttemptTable(
             address => Volatile.Read(ref _around).IsService(address),
@@ -312,6 +314,7 @@ public sealed partial class NodeAgent : BackgroundService
             if (now - told >= TimeSpan.FromSeconds(1))
             {
                 told = now;
+                _alerts.Policy = _settings.Alerts;
                 foreach (var change in _alerts.Advance(now))
                 {
                     Tell(change);
@@ -622,7 +625,7 @@ public sealed partial class NodeAgent : BackgroundService
                     var scene = _scene();
                     if (!_around.IsOf(scene))
                     {
-                        Update(new Surroundings(scene, _settings.Node, _around));
+                        Update(new Surroundings(scene, _node, _around));
                     }
 
                     Away(_around.Cluster?.Unread.FirstOrDefault(u => u.IsStale) is { } stale ? $"{stale.What}: {stale.Why}" : null);
@@ -636,6 +639,22 @@ public sealed partial class NodeAgent : BackgroundService
         catch (OperationCanceledException)
         {
             // The host stops.
+        }
+    }
+
+    /// <summary>Goes on with other settings; what they say of sampling, alerts and recordings holds from now on, the rest from the next start on.</summary>
+    internal void Take(AgentSettings settings)
+    {
+        var before = _settings;
+        _settings = settings;
+        _failures.Most = settings.Recordings;
+        if (before.Sampling.OneIn != settings.Sampling.OneIn && IsWatching)
+        {
+            var around = Volatile.Read(ref _around);
+            foreach (var address in around.ServiceAddresses.Concat(around.LocalEndpoints))
+            {
+                _observer.Aim(new ObservationTarget(address), (uint)settings.Sampling.OneIn);
+            }
         }
     }
 

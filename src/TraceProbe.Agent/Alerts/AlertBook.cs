@@ -19,6 +19,9 @@ public sealed class AlertBook(string node, AlertPolicy policy)
     private readonly Dictionary<AlertKey, Entry> _entries = [];
     private readonly Dictionary<(string Service, string Client), Pair> _pairs = [];
 
+    /// <summary>When alerts are opened and resolved, from now on.</summary>
+    public AlertPolicy Policy { get; set; } = policy;
+
     /// <summary>Failures that there was no room for.</summary>
     public long Shed { get; private set; }
 
@@ -65,8 +68,8 @@ public sealed class AlertBook(string node, AlertPolicy policy)
         entry.AttemptsUntil = pair?.Attempts ?? 0;
         entry.First ??= verdict;
         entry.Recent.Enqueue(at);
-        var enough = policy.Failures * (key.Class == FailureClass.Undetermined ? MoreWhenUndetermined : 1);
-        while (entry.Recent.Count > enough || entry.Recent.Peek() < at - policy.Within)
+        var enough = Policy.Failures * (key.Class == FailureClass.Undetermined ? MoreWhenUndetermined : 1);
+        while (entry.Recent.Count > enough || entry.Recent.Peek() < at - Policy.Within)
         {
             entry.Recent.Dequeue();
         }
@@ -78,7 +81,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
 
         entry.Example ??= example?.Invoke();
         entry.IsEnough = true;
-        return at - entry.FirstSeen >= policy.Lasting ? Opened(key, entry, at) : null;
+        return at - entry.FirstSeen >= Policy.Lasting ? Opened(key, entry, at) : null;
     }
 
     private AlertChange Opened(AlertKey key, Entry entry, DateTimeOffset at)
@@ -97,7 +100,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
             var quiet = now - entry.LastSeen;
             var pair = _pairs.GetValueOrDefault((key.Service, key.Client));
             var successes = (pair?.Successes ?? 0) - entry.SuccessesBefore;
-            if (quiet >= policy.QuietWithout || (quiet >= policy.QuietWithSuccess && successes >= policy.Successes))
+            if (quiet >= Policy.QuietWithout || (quiet >= Policy.QuietWithSuccess && successes >= Policy.Successes))
             {
                 _entries.Remove(key);
                 if (entry.IsOpen)
@@ -105,12 +108,12 @@ public sealed class AlertBook(string node, AlertPolicy policy)
                     changes.Add(new AlertChange(AlertEvent.Resolved, ToAlert(key, entry) with { ResolvedAt = now }));
                 }
             }
-            else if (entry is { IsOpen: false, IsEnough: true } && now - entry.FirstSeen >= policy.Lasting && entry.AttemptsUntil == (pair?.Attempts ?? 0))
+            else if (entry is { IsOpen: false, IsEnough: true } && now - entry.FirstSeen >= Policy.Lasting && entry.AttemptsUntil == (pair?.Attempts ?? 0))
             {
                 // Nobody has tried again, so it is as it was.
                 changes.Add(Opened(key, entry, now));
             }
-            else if (entry.IsOpen && now - entry.ToldAt >= policy.Repeat)
+            else if (entry.IsOpen && now - entry.ToldAt >= Policy.Repeat)
             {
                 entry.ToldAt = now;
                 changes.Add(new AlertChange(AlertEvent.Continues, ToAlert(key, entry)));
@@ -119,7 +122,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
 
         foreach (var (key, pair) in _pairs)
         {
-            if (now - pair.LastSeen >= policy.QuietWithout)
+            if (now - pair.LastSeen >= Policy.QuietWithout)
             {
                 _pairs.Remove(key);
             }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text.RegularExpressions;
 using Microsoft.Extensions.Configuration;
 using TraceProbe.Agent;
 using TraceProbe.Agent.Alerts;
@@ -8,7 +9,7 @@ using TraceProbe.Cluster.Api;
 namespace TraceProbe.Cli.Commands;
 
 /// <summary><c>traceprobe agent</c>: watch a node for as long as it runs, and tell what goes on failing.</summary>
-internal static class AgentCommand
+internal static partial class AgentCommand
 {
     /// <summary>The command.</summary>
     public static Command Create()
@@ -39,6 +40,18 @@ internal static class AgentCommand
 
         command.SetAction((parsed, cancellation) =>
         {
+            var settings = Settings(parsed);
+            if (settings.Errors().ToList() is { Count: > 0 } errors)
+            {
+                throw new OperatorException(string.Join(Environment.NewLine, errors), ExitCode.Usage);
+            }
+
+            return RunAsync(settings, parsed.GetValue(config) is { } file ? (Path.GetFullPath(file), () => Again(parsed)) : null, scene.SceneReaderOf(parsed, follow: true), scene.ArgumentsOf(parsed), scene.ServerOf(parsed), cancellation);
+        });
+        return command;
+
+        AgentSettings Settings(ParseResult parsed)
+        {
             var settings = Read(parsed.GetValue(config));
             settings.State = parsed.GetValue(state) is { } folder ? Path.GetFullPath(folder) : settings.State;
             settings.Sampling.OneIn = parsed.GetValue(oneIn) ?? settings.Sampling.OneIn;
@@ -49,17 +62,24 @@ internal static class AgentCommand
             settings.Api.Listen = parsed.GetValue(api) ?? settings.Api.Listen;
             settings.Metrics = parsed.GetValue(metrics) ?? settings.Metrics;
             settings.Node = scene.NodeOf(parsed) ?? settings.Node;
-            if (settings.Errors().ToList() is { Count: > 0 } errors)
-            {
-                throw new OperatorException(string.Join(Environment.NewLine, errors), ExitCode.Usage);
-            }
+            return settings;
+        }
 
-            return RunAsync(settings, scene.SceneReaderOf(parsed, follow: true), scene.ArgumentsOf(parsed), scene.ServerOf(parsed), cancellation);
-        });
-        return command;
+        // While it runs, a mistake in the file is no reason to end.
+        AgentSettings Again(ParseResult parsed)
+        {
+            try
+            {
+                return Settings(parsed);
+            }
+            catch (OperatorException e)
+            {
+                throw new FormatException(e.Message, e);
+            }
+        }
     }
 
-    private static async Task<int> RunAsync(AgentSettings settings, Func<Scene> scene, IReadOnlyList<string> arguments, ApiServer? server, CancellationToken cancellation)
+    private static async Task<int> RunAsync(AgentSettings settings, (string File, Func<AgentSettings> Read)? reload, Func<Scene> scene, IReadOnlyList<string> arguments, ApiServer? server, CancellationToken cancellation)
     {
         if (scene().Objects is null)
         {
@@ -71,7 +91,7 @@ internal static class AgentCommand
             throw new OperatorException($"There is no node {node} here; there are {string.Join(", ", now.Places.Select(p => p.Node).OfType<string>().Distinct())}.", ExitCode.Usage);
         }
 
-        await AgentHost.RunAsync(settings, scene, arguments, server, cancellation).ConfigureAwait(false);
+        await AgentHost.RunAsync(settings, reload, scene, arguments, server, cancellation).ConfigureAwait(false);
         return ExitCode.Healthy;
     }
 
@@ -89,11 +109,19 @@ internal static class AgentCommand
             configuration.AddEnvironmentVariables("TRACEPROBE_AGENT_").Build().Bind(settings, o => o.ErrorOnUnknownConfiguration = true);
             return settings;
         }
+        catch (InvalidOperationException e) when (Unknown().Match(e.Message) is { Success: true } unknown)
+        {
+            throw new OperatorException($"The settings{(file is null ? "" : $" in {file}")} cannot be read: there is no setting {unknown.Groups[1].Value}.", ExitCode.Usage);
+        }
         catch (Exception e) when (e is IOException or InvalidDataException or InvalidOperationException or FormatException or UnauthorizedAccessException)
         {
             throw new OperatorException($"The settings{(file is null ? "" : $" in {file}")} cannot be read: {e.Message}{(e.InnerException is { } inner ? $" {inner.Message}" : "")}", ExitCode.Usage);
         }
     }
+
+    // The binder's own words begin with its option ErrorOnUnknownConfiguration.
+    [GeneratedRegex(@"properties were not found on the instance of [^:]*: ('.*')")]
+    private static partial Regex Unknown();
 
     private static void Add<T>(IList<T> list, string[]? urls, Func<Uri, T> make)
     {

@@ -117,7 +117,7 @@ public class RecordedAttemptTests
         var (around, rooms) = (AroundOf(recording), new HashSet<List<NetworkEvent>>());
         AttemptTable table = null!;
         List<NetworkEvent>? kept = null;
-        table = new AttemptTable(around.IsService, around.Arrives, _ => [], around.LeadsAstray, attempt =>
+        table = new AttemptTable(around.IsService, around.Arrives, around.LivesElsewhere, _ => [], around.LeadsAstray, attempt =>
         {
             rooms.Add(attempt.Events);
             kept = [.. attempt.Events];
