@@ -44,6 +44,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
         if (pair is not null)
         {
             pair.Attempts++;
+            pair.Failures++;
         }
 
         if (key.Class == FailureClass.Undetermined && _entries.Keys.Any(k => k.Class != FailureClass.Undetermined && k.Service == key.Service && k.Client == key.Client))
@@ -51,8 +52,12 @@ public sealed class AlertBook(string node, AlertPolicy policy)
             return null;
         }
 
-        if (!_entries.TryGetValue(key, out var entry))
+        // What came in passing when something broke may come so again when it is mended; in between they failed for another cause.
+        var isKnown = _entries.TryGetValue(key, out var entry)
+            && (entry.IsOpen || at - entry.LastSeen <= Policy.Lasting || (pair?.Failures ?? 0) - entry.FailuresUntil <= Policy.Failures);
+        if (!isKnown)
         {
+            _entries.Remove(key);
             if (_entries.Count >= MostAlerts)
             {
                 Shed++;
@@ -62,7 +67,8 @@ public sealed class AlertBook(string node, AlertPolicy policy)
             _entries[key] = entry = new Entry { FirstSeen = at, AttemptsBefore = (pair?.Attempts ?? 1) - 1 };
         }
 
-        entry.LastSeen = at;
+        entry!.LastSeen = at;
+        entry.FailuresUntil = pair?.Failures ?? 0;
         entry.Count++;
         entry.SuccessesBefore = pair?.Successes ?? 0;
         entry.AttemptsUntil = pair?.Attempts ?? 0;
@@ -81,8 +87,10 @@ public sealed class AlertBook(string node, AlertPolicy policy)
 
         entry.Example ??= example?.Invoke();
         entry.IsEnough = true;
-        return at - entry.FirstSeen >= Policy.Lasting ? Opened(key, entry, at) : null;
+        return at - entry.FirstSeen >= LastingOf(key) ? Opened(key, entry, at) : null;
     }
+
+    private TimeSpan LastingOf(AlertKey key) => Policy.Lasting * (key.Class == FailureClass.Undetermined ? MoreWhenUndetermined : 1);
 
     private AlertChange Opened(AlertKey key, Entry entry, DateTimeOffset at)
     {
@@ -108,7 +116,7 @@ public sealed class AlertBook(string node, AlertPolicy policy)
                     changes.Add(new AlertChange(AlertEvent.Resolved, ToAlert(key, entry) with { ResolvedAt = now }));
                 }
             }
-            else if (entry is { IsOpen: false, IsEnough: true } && now - entry.FirstSeen >= Policy.Lasting && entry.AttemptsUntil == (pair?.Attempts ?? 0))
+            else if (entry is { IsOpen: false, IsEnough: true } && now - entry.FirstSeen >= LastingOf(key) && entry.AttemptsUntil == (pair?.Attempts ?? 0))
             {
                 // Nobody has tried again, so it is as it was.
                 changes.Add(Opened(key, entry, now));
@@ -184,12 +192,16 @@ public sealed class AlertBook(string node, AlertPolicy policy)
 
         public long AttemptsUntil { get; set; }
 
+        public long FailuresUntil { get; set; }
+
         public Queue<DateTimeOffset> Recent { get; } = [];
     }
 
     private sealed class Pair
     {
         public long Attempts { get; set; }
+
+        public long Failures { get; set; }
 
         public long Successes { get; private set; }
 

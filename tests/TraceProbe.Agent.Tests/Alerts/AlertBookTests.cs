@@ -91,19 +91,35 @@ public class AlertBookTests
             _book.Advance(Noon.AddSeconds(i)).ShouldBeEmpty();
         }
 
+        // And when it is mended, the rules follow once more.
+        for (var i = 0; i < 20; i++)
+        {
+            _book.Failed(passing, Noon.AddSeconds(10).AddMilliseconds(i * 10), Verdict()).ShouldBeNull();
+        }
+
         _book.Open.ShouldHaveSingleItem().Key.ShouldBe(Refused);
+    }
+
+    [Fact]
+    public void ClientThatSeldomTries_IsAlertedAtItsThirdFailure_AlsoWithSuccessesInBetween()
+    {
+        for (var i = 0; i < 3; i++)
+        {
+            (_book.Failed(Refused, Noon.AddSeconds(20 * i), Verdict()) is not null).ShouldBe(i == 2);
+            _book.Succeeded(Refused.Service, Refused.Client, Noon.AddSeconds((20 * i) + 10));
+        }
     }
 
     [Fact]
     public void CauseThatCannotBeTold_IsAlertedWhenNothingElseIsSaid_AndLater()
     {
         var unknown = Refused with { Class = FailureClass.Undetermined };
-        for (var i = 0; i < 11; i++)
+        for (var i = 0; i < 16; i++)
         {
             _book.Failed(unknown, Noon.AddSeconds(i), Verdict("It was refused.")).ShouldBeNull();
         }
 
-        _book.Failed(unknown, Noon.AddSeconds(11), Verdict("It was refused.")).ShouldNotBeNull();
+        _book.Failed(unknown, Noon.AddSeconds(16), Verdict("It was refused.")).ShouldNotBeNull();
 
         // Of a Service with a pod here and one elsewhere, the one here tells.
         var (told, mixed) = (Refused with { Client = "pod/default/other" }, unknown with { Client = "pod/default/other" });
