@@ -64,6 +64,7 @@ public sealed partial class NodeAgent : BackgroundService
     private readonly FailureFiles _failures;
     private readonly ConnectionSpans _spans = new();
     private readonly SpanBudget _budget = new(MostSpannedPerSecond);
+    private readonly SpanBudget _rare = new(1);
     private readonly LearnedBaselines _baselines;
     private readonly Dictionary<(string Service, string Client), long> _lookedAt = [];
     private readonly Dictionary<AlertKey, Outcome> _examples = [];
@@ -296,6 +297,11 @@ public sealed partial class NodeAgent : BackgroundService
                         _metrics.Attempted(around.LabelOf(attempt), outcome.Class);
                         Measure(attempt);
                         Take(outcome);
+                        if (outcome is { Recording: null, Report: { } report } && !attempt.IsBrief && _spans.AreTaken && _budget.Take())
+                        {
+                            // It was drawn, on every node along its way, and its cause is known from another.
+                            _spans.Emit(diagnostician.Compose(attempt, around, Diagnostician.Clock(), CloserLook), report);
+                        }
                     }
                 }
                 catch (Exception e) when (e is IOException or SessionException or UnauthorizedAccessException or FormatException)
@@ -361,7 +367,7 @@ public sealed partial class NodeAgent : BackgroundService
 
         var destination = healthy.Asked!.Value.Destination;
         var (service, client) = (around.ServiceOf(healthy)!, around.ClientOf(healthy.NetNs));
-        var clock = new ClockAnchor(BootClock.Now, TimeProvider.System.GetUtcNow());
+        var clock = Diagnostician.Clock();
         var at = clock.WallAt(healthy.StartNanoseconds);
         var baseline = _baselines.Of(client, service, destination.Address.IsIPv4 ? 4 : 6);
         Measure(healthy);
@@ -410,9 +416,10 @@ public sealed partial class NodeAgent : BackgroundService
     // The half of a connection that its client's node does not see.
     private void Arrived(Attempt attempt, Surroundings around)
     {
-        if (_spans.AreTaken && _budget.Take())
+        // One that was not drawn is part of a trace only if its client's node diagnosed that very one, which it does of few when many fail.
+        if (_spans.AreTaken && (attempt.IsBrief ? _rare : _budget).Take())
         {
-            _spans.EmitArrival(Diagnostician.RecordingOf(attempt, around, [], new ClockAnchor(BootClock.Now, TimeProvider.System.GetUtcNow()), _observer.Unavailable));
+            _spans.EmitArrival(Diagnostician.RecordingOf(attempt, around, [], Diagnostician.Clock(), _observer.Unavailable));
         }
     }
 

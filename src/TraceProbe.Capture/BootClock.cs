@@ -21,6 +21,27 @@ public static partial class BootClock
         }
     }
 
+    /// <summary>
+    /// What the wall clock says at a time of this one: both read as close to each other as it goes, since who reads them may be interrupted in between.
+    /// </summary>
+    /// <returns>The time since boot, in nanoseconds, and the wall's.</returns>
+    public static (long Boot, DateTimeOffset Wall) Both()
+    {
+        var (best, apart) = ((0L, default(DateTimeOffset)), long.MaxValue);
+        for (var i = 0; i < 5; i++)
+        {
+            var before = Now;
+            var wall = TimeProvider.System.GetUtcNow();
+            var after = Now;
+            if (after - before < apart)
+            {
+                (best, apart) = ((before + ((after - before) / 2), wall), after - before);
+            }
+        }
+
+        return best;
+    }
+
     [LibraryImport("libc")]
     private static partial int clock_gettime(int clock, out Timespec now);
 

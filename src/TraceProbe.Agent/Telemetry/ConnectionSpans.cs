@@ -98,7 +98,7 @@ public sealed class ConnectionSpans : IDisposable
     public void EmitArrival(Recording recording)
     {
         ArgumentNullException.ThrowIfNull(recording);
-        if (!_source.HasListeners() || JourneyBuilder.Build(recording.Events) is not { Connections: [.., var connection] } journey)
+        if (!_source.HasListeners() || JourneyBuilder.Build(recording.Events) is not { Connections: [.., var connection] })
         {
             return;
         }
@@ -115,8 +115,16 @@ public sealed class ConnectionSpans : IDisposable
         arrival.SetTag("network.peer.address", connection.Asked.Source.Address.ToString());
         arrival.SetTag("server.address", connection.Asked.Destination.Address.ToString());
         arrival.SetTag("server.port", (int)connection.Asked.Destination.Port);
-        Connection(arrival, recording, connection, at, isArrival: true);
-        arrival.SetEndTime(at.WallAt(Math.Max(journey.EndNanoseconds, connection.EndNanoseconds)).UtcDateTime);
+
+        // What the server's side says last still reaches the client; what it hears last, the client has said before, and its root is over by then.
+        var end = connection.StartNanoseconds;
+        foreach (var (e, forward) in connection.Sightings)
+        {
+            end = forward ? end : Math.Max(end, e.BootNanoseconds);
+        }
+
+        Connection(arrival, recording, connection, at, end);
+        arrival.SetEndTime(at.WallAt(end).UtcDateTime);
     }
 
     // An id that another node can come to by itself cannot be given otherwise; the tests' receiver sees whether it is still what is sent.
@@ -190,8 +198,9 @@ public sealed class ConnectionSpans : IDisposable
         span.SetEndTime(at.WallAt(lookup.AnsweredNanoseconds ?? journey.EndNanoseconds).UtcDateTime);
     }
 
-    private void Connection(Activity root, Recording recording, Connection connection, ClockAnchor at, bool isArrival = false)
+    private void Connection(Activity root, Recording recording, Connection connection, ClockAnchor at, long? arrivalsEnd = null)
     {
+        var (isArrival, end) = (arrivalsEnd is not null, arrivalsEnd ?? long.MaxValue);
         var backend = recording.Manifest.Places.FirstOrDefault(p => p.Addresses.Contains(connection.Backend.Address));
         var arrived = connection.Sightings.FirstOrDefault(s => s.Forward && s.Event.Kind == EventKind.PacketReceived && backend is not null && s.Event.NetNs == backend.NetNs).Event;
         var answered = connection.Sightings.FirstOrDefault(s => !s.Forward && s.Event.NetNs == connection.AnsweredInNetNs && s.Event.Kind != EventKind.PacketDropped).Event;
@@ -222,7 +231,7 @@ public sealed class ConnectionSpans : IDisposable
             translation?.SetTag("traceprobe.original", connection.Asked.Destination.ToString());
             translation?.SetTag("traceprobe.translated", translated.Destination.ToString());
             translation?.SetTag("k8s.node.name", PlaceOf(recording, connection.TranslatedInNetNs)?.Node);
-            translation?.SetEndTime(at.WallAt(translatedAt).UtcDateTime);
+            translation?.SetEndTime(at.WallAt(Math.Min(translatedAt, end)).UtcDateTime);
         }
 
         using (var delivery = Start(root, "delivery", ActivityKind.Internal, at.WallAt(connection.TranslatedNanoseconds ?? connection.StartNanoseconds)))
@@ -234,21 +243,21 @@ public sealed class ConnectionSpans : IDisposable
             delivery?.SetTag("k8s.node.name", backend?.Node);
             if (delivery is not null && isArrival)
             {
-                Packets(delivery, recording, connection, at);
+                Packets(delivery, recording, connection, at, end);
             }
 
             delivery?.SetTag("traceprobe.delivered", arrived.Kind != EventKind.None);
-            delivery?.SetEndTime(at.WallAt(arrived.Kind != EventKind.None ? arrived.BootNanoseconds : connected).UtcDateTime);
+            delivery?.SetEndTime(at.WallAt(Math.Min(arrived.Kind != EventKind.None ? arrived.BootNanoseconds : connected, end)).UtcDateTime);
         }
 
-        if (arrived.Kind != EventKind.None)
+        if (arrived.Kind != EventKind.None && arrived.BootNanoseconds <= end)
         {
             using var accept = Start(root, "accept", ActivityKind.Server, at.WallAt(arrived.BootNanoseconds));
             accept?.SetTag("k8s.pod.name", backend?.PodName);
             accept?.SetTag("k8s.namespace.name", backend?.PodNamespace);
             accept?.SetTag("k8s.node.name", backend?.Node);
             accept?.SetTag("traceprobe.answer", answered.Kind == EventKind.None ? "none" : connection.Outcome.ToString().ToLowerInvariant());
-            accept?.SetEndTime(at.WallAt(answered.Kind == EventKind.None ? connected : Math.Max(answered.BootNanoseconds, arrived.BootNanoseconds)).UtcDateTime);
+            accept?.SetEndTime(at.WallAt(Math.Min(answered.Kind == EventKind.None ? connected : Math.Max(answered.BootNanoseconds, arrived.BootNanoseconds), end)).UtcDateTime);
         }
 
         if (!isArrival && connection.Outcome == ConnectionOutcome.Established && connection.Asked.Protocol == IpProtocol.Tcp)
@@ -270,9 +279,10 @@ public sealed class ConnectionSpans : IDisposable
         }
     }
 
-    private static void Packets(Activity span, Recording recording, Connection connection, ClockAnchor at)
+    private static void Packets(Activity span, Recording recording, Connection connection, ClockAnchor at, long end = long.MaxValue)
     {
-        foreach (var (e, forward) in connection.Sightings.Where(s => s.Event.Kind == EventKind.PacketDropped).Concat(connection.Sightings.Where(s => s.Event.Kind != EventKind.PacketDropped)).Take(MostPackets))
+        var seen = connection.Sightings.Where(s => s.Event.BootNanoseconds <= end);
+        foreach (var (e, forward) in seen.Where(s => s.Event.Kind == EventKind.PacketDropped).Concat(seen.Where(s => s.Event.Kind != EventKind.PacketDropped)).Take(MostPackets))
         {
             span.AddEvent(new ActivityEvent(e.Kind switch { EventKind.PacketDropped => "packet dropped", EventKind.PacketReceived => "packet received", _ => "packet sent" }, at.WallAt(e.BootNanoseconds), new ActivityTagsCollection
             {

@@ -71,8 +71,7 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<Im
             return null;
         }
 
-        var now = BootClock.Now;
-        var clock = new ClockAnchor(now, TimeProvider.System.GetUtcNow());
+        var clock = Clock();
         var at = clock.WallAt(attempt.StartNanoseconds);
         var pod = around.PodOf(attempt.NetNs);
         var key = (client, service, attempt.Symptoms, attempt.Backend);
@@ -95,6 +94,13 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<Im
 
         _diagnosed[key] = (attempt.StartNanoseconds, report);
         return new Outcome(client, service, at, report, recording) { Symptoms = attempt.Symptoms, Pod = pod };
+    }
+
+    /// <summary>What the wall clock says now.</summary>
+    public static ClockAnchor Clock()
+    {
+        var (boot, wall) = BootClock.Both();
+        return new ClockAnchor(boot, wall);
     }
 
     /// <summary>A recording of an attempt.</summary>
