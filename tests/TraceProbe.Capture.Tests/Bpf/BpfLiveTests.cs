@@ -265,7 +265,12 @@ public sealed class BpfLiveTests(BpfNetwork network) : IClassFixture<BpfNetwork>
         var atClient = seen.Where(e => e.NetNs == network.Client.Inode && e.Kind is EventKind.PacketQueued or EventKind.PacketReceived).ToList();
         var began = atClient.Where(e => (e.Flags & (TcpFlags.Syn | TcpFlags.Ack)) == TcpFlags.Syn).ToList();
         began.Count.ShouldBe(Times);
-        seen.Where(e => e.Payload.Span.StartsWith("HTTP/"u8)).Select(e => e.Sequence).Distinct().Count().ShouldBe(Times);
+        if (Environment.OSVersion.Version >= new Version(6, 12))
+        {
+            // Older kernels do not let a program read through fragments.
+            seen.Where(e => e.Payload.Span.StartsWith("HTTP/"u8)).Select(e => e.Sequence).Distinct().Count().ShouldBe(Times);
+        }
+
         if (oneIn == 2)
         {
             // Each has its own lot: in full now, briefly then, everywhere.
