@@ -14,6 +14,9 @@ public sealed class AlertBook(string node, AlertPolicy policy)
     // What cannot be told from this node is alerted as such only when nothing else is said of that client and Service.
     private const int MoreWhenUndetermined = 4;
 
+    // As many attempts with another end in between make two failures two matters.
+    private const int ManyOthers = 100;
+
     private const int MostPairs = 50_000;
 
     private readonly Dictionary<AlertKey, Entry> _entries = [];
@@ -52,9 +55,9 @@ public sealed class AlertBook(string node, AlertPolicy policy)
             return null;
         }
 
-        // What came in passing when something broke may come so again when it is mended; in between they failed for another cause.
-        var isKnown = _entries.TryGetValue(key, out var entry)
-            && (entry.IsOpen || at - entry.LastSeen <= Policy.Lasting || (pair?.Failures ?? 0) - entry.FailuresUntil <= Policy.Failures);
+        // What came in passing when something broke may come so again when it is mended; in between they failed for another cause, or went well for long.
+        var isKnown = _entries.TryGetValue(key, out var entry) && (entry.IsOpen || at - entry.LastSeen <= Policy.Lasting
+            || ((pair?.Failures ?? 0) - entry.FailuresUntil <= Policy.Failures && (pair?.Attempts ?? 0) - entry.AttemptsUntil <= ManyOthers));
         if (!isKnown)
         {
             _entries.Remove(key);

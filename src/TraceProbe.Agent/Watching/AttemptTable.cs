@@ -289,7 +289,11 @@ internal sealed class AttemptTable
         var message = !quotes && !e.Payload.IsEmpty ? Read(e) : null;
         if (_lookupFlows.TryFind(tuple, e, out var found))
         {
-            if (e.NetNs == found.Of.NetNs && message?.Question is not null)
+            if (quotes && e.NetNs == found.Of.NetNs)
+            {
+                found.Of.Refuse(e);
+            }
+            else if (e.NetNs == found.Of.NetNs && message?.Question is not null)
             {
                 if (!message.IsResponse && e.Kind == EventKind.PacketQueued && found.Forward)
                 {

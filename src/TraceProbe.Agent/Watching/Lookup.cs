@@ -119,6 +119,17 @@ internal sealed class Lookup(uint netNs, int pid, ShortName command, long start,
         }
     }
 
+    /// <summary>An error that reached the client in place of answers: nobody waits for these any longer.</summary>
+    public void Refuse(in NetworkEvent e)
+    {
+        for (var i = 0; i < _questions.Count; i++)
+        {
+            _questions[i] = _questions[i].AnsweredNanoseconds is null ? _questions[i] with { AnsweredNanoseconds = e.BootNanoseconds } : _questions[i];
+        }
+
+        LastNanoseconds = e.BootNanoseconds;
+    }
+
     /// <summary>Keeps an event, if there is room.</summary>
     public void Keep(in NetworkEvent e)
     {
