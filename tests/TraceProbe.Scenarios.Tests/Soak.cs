@@ -142,11 +142,17 @@ public sealed partial class Soak : IAsyncDisposable
         var traces = _receiver.Spans.GroupBy(s => s.Span.TraceId).Select(g => g.ToList()).ToList();
         var across = traces.Where(t => t.Any(s => s.Span.Name == "arrival")).ToList();
         var joined = across.Count(t => t.Any(s => s.Span.ParentSpanId.IsEmpty));
-        var notNested = traces.Sum(t => t.Count(s => s.Span.EndTimeUnixNano < s.Span.StartTimeUnixNano
-            || (t.FirstOrDefault(p => p.Span.SpanId == s.Span.ParentSpanId).Span is { } parent && (s.Span.StartTimeUnixNano < parent.StartTimeUnixNano || s.Span.EndTimeUnixNano > parent.EndTimeUnixNano))));
-        Say($"{traces.Sum(t => t.Count)} spans in {traces.Count} traces; {across.Count} of connections that came from the other node, {joined} of them below their client's root; {notNested} spans not within their parent's time");
+        var notNested = traces.SelectMany(t => t.Select(s => (s.Span, Parent: t.FirstOrDefault(p => p.Span.SpanId == s.Span.ParentSpanId).Span)))
+            .Select(s => (s.Span, s.Parent, Beyond: s.Parent is null ? 0 : Math.Max((long)(s.Parent.StartTimeUnixNano - s.Span.StartTimeUnixNano), (long)(s.Span.EndTimeUnixNano - s.Parent.EndTimeUnixNano))))
+            .Where(s => s.Beyond > 0 || s.Span.EndTimeUnixNano < s.Span.StartTimeUnixNano).ToList();
+        Say($"{traces.Sum(t => t.Count)} spans in {traces.Count} traces; {across.Count} of connections that came from the other node, {joined} of them below their client's root; {notNested.Count} spans not within their parent's time");
+        foreach (var kind in notNested.GroupBy(n => $"{n.Span.Name} below {n.Parent?.Name.Split(' ')[0]}"))
+        {
+            Say($"    {kind.Count()} {kind.Key}, by at most {kind.Max(n => n.Beyond) / 1000} µs");
+        }
+
         Check(joined > 0, "no trace of both nodes");
-        Check(notNested == 0, $"{notNested} spans are not within their parent's time");
+        Check(notNested.Count == 0, $"{notNested.Count} spans are not within their parent's time");
     }
 
     private async Task KillAsync(Random random)

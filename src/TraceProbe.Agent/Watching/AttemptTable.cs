@@ -322,6 +322,12 @@ internal sealed class AttemptTable
                 return;
             }
 
+            // What comes to a DNS server of this node from elsewhere is no lookup of the node's own.
+            if (_livesElsewhere(e.NetNs, tuple.Source.Address) || (e.Pid == 0 && _arrives(e.NetNs, tuple.Destination.Address)))
+            {
+                return;
+            }
+
             var candidates = CandidatesOf(question.Name, e.NetNs);
             if (Of(e, question, candidates) is not { } lookup)
             {
