@@ -80,8 +80,8 @@ public static class JourneyBuilder
 
             // A proxy answers in its own namespace and dials from there while the first connection stands. Of several candidates
             // the one that begins first is taken: observation follows one client, so another would be the proxy's retry.
-            // A datagram that nothing answers leaves the client's flow without an end, and the proxy dials after it came.
-            var end = asked.EndNanoseconds + (asked.Asked.Protocol == IpProtocol.Udp ? DialDelay : 0);
+            // A datagram that nothing answers leaves the client's flow without an end, and a client that only connects has closed before the proxy gets to dial.
+            var end = asked.EndNanoseconds + (asked.Asked.Protocol == IpProtocol.Udp || asked.RequestBytes == 0 ? DialDelay : 0);
             var onward = dialled[asked.TranslatedInNetNs].FirstOrDefault(c => !ReferenceEquals(c, asked)
                 && c.Asked.Protocol == asked.Asked.Protocol
                 && c.StartNanoseconds >= asked.StartNanoseconds && c.StartNanoseconds <= end
