@@ -300,7 +300,7 @@ public sealed partial class NodeAgent : BackgroundService
                         if (outcome is { Recording: null, Report: { } report } && !attempt.IsBrief && _spans.AreTaken && _budget.Take())
                         {
                             // It was drawn, on every node along its way, and its cause is known from another.
-                            _spans.Emit(diagnostician.Compose(attempt, around, Diagnostician.Clock(), CloserLook), report);
+                            _spans.Emit(diagnostician.Compose(attempt, around, BootClock.Anchor(), CloserLook), report);
                         }
                     }
                 }
@@ -367,7 +367,7 @@ public sealed partial class NodeAgent : BackgroundService
 
         var destination = healthy.Asked!.Value.Destination;
         var (service, client) = (around.ServiceOf(healthy)!, around.ClientOf(healthy.NetNs));
-        var clock = Diagnostician.Clock();
+        var clock = BootClock.Anchor();
         var at = clock.WallAt(healthy.StartNanoseconds);
         var baseline = _baselines.Of(client, service, destination.Address.IsIPv4 ? 4 : 6);
         Measure(healthy);
@@ -419,7 +419,7 @@ public sealed partial class NodeAgent : BackgroundService
         // One that was not drawn is part of a trace only if its client's node diagnosed that very one, which it does of few when many fail.
         if (_spans.AreTaken && (attempt.IsBrief ? _rare : _budget).Take())
         {
-            _spans.EmitArrival(Diagnostician.RecordingOf(attempt, around, [], Diagnostician.Clock(), _observer.Unavailable));
+            _spans.EmitArrival(Diagnostician.RecordingOf(attempt, around, [], BootClock.Anchor(), _observer.Unavailable));
         }
     }
 

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using TraceProbe.Core.Recordings;
 
 namespace TraceProbe.Capture;
 
@@ -24,10 +25,9 @@ public static partial class BootClock
     /// <summary>
     /// What the wall clock says at a time of this one: both read as close to each other as it goes, since who reads them may be interrupted in between.
     /// </summary>
-    /// <returns>The time since boot, in nanoseconds, and the wall's.</returns>
-    public static (long Boot, DateTimeOffset Wall) Both()
+    public static ClockAnchor Anchor()
     {
-        var (best, apart) = ((0L, default(DateTimeOffset)), long.MaxValue);
+        var (best, apart) = (new ClockAnchor(0, default), long.MaxValue);
         for (var i = 0; i < 5; i++)
         {
             var before = Now;
@@ -35,7 +35,7 @@ public static partial class BootClock
             var after = Now;
             if (after - before < apart)
             {
-                (best, apart) = ((before + ((after - before) / 2), wall), after - before);
+                (best, apart) = (new ClockAnchor(before + ((after - before) / 2), wall), after - before);
             }
         }
 

@@ -37,6 +37,13 @@ public sealed partial class Soak : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        // Hundreds of shells, in the session that setsid made of each place's: one signal for each, since they beget others faster than one can look for them.
+        foreach (var client in _clients.Where(c => !c.HasExited))
+        {
+            using var kill = Process.Start("kill", ["-KILL", "--", $"-{client.Id}"]);
+            await kill.WaitForExitAsync();
+        }
+
         foreach (var process in _clients.Concat(_agents.Values))
         {
             End(process);

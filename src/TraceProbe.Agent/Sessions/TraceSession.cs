@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using TraceProbe.Agent.Requests;
-using TraceProbe.Agent.Watching;
 using TraceProbe.Capture;
 using TraceProbe.Capture.Bpf;
 using TraceProbe.Cluster;
@@ -331,7 +330,7 @@ public static class TraceSession
                     Target = target,
                     Client = options.Client.Name,
                     Cluster = options.Scene.Cluster,
-                    Clock = Diagnostician.Clock(),
+                    Clock = BootClock.Anchor(),
                     StartNanoseconds = start != 0 ? start : events is [var first, ..] ? first.BootNanoseconds : BootClock.Now,
                     EndNanoseconds = BootClock.Now,
                     Source = observation.Source,

@@ -71,7 +71,7 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<Im
             return null;
         }
 
-        var clock = Clock();
+        var clock = BootClock.Anchor();
         var at = clock.WallAt(attempt.StartNanoseconds);
         var pod = around.PodOf(attempt.NetNs);
         var key = (client, service, attempt.Symptoms, attempt.Backend);
@@ -94,13 +94,6 @@ internal sealed class Diagnostician(IReadOnlyList<string> unavailable, Action<Im
 
         _diagnosed[key] = (attempt.StartNanoseconds, report);
         return new Outcome(client, service, at, report, recording) { Symptoms = attempt.Symptoms, Pod = pod };
-    }
-
-    /// <summary>What the wall clock says now.</summary>
-    public static ClockAnchor Clock()
-    {
-        var (boot, wall) = BootClock.Both();
-        return new ClockAnchor(boot, wall);
     }
 
     /// <summary>A recording of an attempt.</summary>

@@ -10,10 +10,10 @@ internal static class PacketEvent
     /// <summary>Bytes kept of a DNS message; the same bound as in bpf/events.h.</summary>
     public const int MaxDns = 512;
 
-    /// <summary>Bytes kept of a first line; the same bound as in bpf/events.h.</summary>
+    /// <summary>Bytes kept of a first line.</summary>
     public const int MaxLine = 128;
 
-    /// <summary>How many bytes of a TCP flow's first payload in each direction are looked at.</summary>
+    /// <summary>How many bytes of a TCP flow's first payload in each direction are looked at; the same bound as in bpf/events.h.</summary>
     public const int MaxHead = 512;
 
     // Type, version, length of the record; then the handshake's type, or level and description of the alert (RFC 8446 section 5.1).
